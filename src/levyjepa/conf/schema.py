@@ -118,13 +118,11 @@ class LoggerConfig:
 
 @dataclass
 class ExperimentConfig:
-    """A paired grid: every value of gamma and kappa with every seed."""
+    """A grid of runs, paired by seed: every combination of the values in `sweep`."""
 
     name: str = "demo"
-    gamma: list[float] = field(default_factory=lambda: [0.0, 1.0])
-    kappa: list[float] = field(default_factory=lambda: [1.0])
-    seeds: list[int] = field(default_factory=lambda: [0])
-    published: dict[str, float] = field(default_factory=dict)  # accuracy, by "gamma=0,kappa=1"
+    sweep: dict[str, list[Any]] = field(default_factory=dict)  # override: its values
+    published: dict[str, float] = field(default_factory=dict)  # accuracy seen elsewhere, by cell
 
 
 @dataclass
