@@ -1,0 +1,74 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from levyjepa.conf.schema import ModelConfig
+from levyjepa.models import Network
+
+CONFIG = ModelConfig(
+    embedding_dim=32,
+    projection_hidden=24,
+    patch_projection_hidden=20,
+    patch_projection_dim=6,
+    drop_path=0.0,
+    overrides={"embed_dim": 48, "depth": 1, "num_heads": 3},
+)
+
+
+def network(prior: bool = True, num_classes: int = 5, config: ModelConfig = CONFIG) -> Network:
+    torch.manual_seed(0)
+    return Network(config, (16, 24), num_classes, prior)
+
+
+def test_shapes_of_an_output():
+    output = network()(torch.randn(2, 3, 16, 24))
+    assert output.embedding.shape == (2, 32)
+    assert output.projection.shape == (2, 16)
+    assert output.field is not None
+    assert output.field.shape == (2, 2, 3, 6)
+
+
+def test_heads_of_the_published_results():
+    heads = network(config=replace(ModelConfig(), overrides=CONFIG.overrides), num_classes=10)
+    assert heads.probe is not None
+    for head, norm, width in (
+        (heads.projection, nn.BatchNorm1d, 512),
+        (heads.patch_projection, nn.LayerNorm, 48),
+    ):
+        linear = [layer for layer in head if isinstance(layer, nn.Linear)]
+        assert [layer.in_features for layer in linear] == [width, 2048, 2048]
+        assert linear[-1].out_features == 16
+        assert sum(isinstance(layer, norm) for layer in head) == 2
+    assert [type(layer) for layer in heads.probe] == [nn.LayerNorm, nn.Linear]
+
+
+def test_the_same_seed_starts_alike_with_and_without_the_prior():
+    with_prior, without = network(True).state_dict(), network(False).state_dict()
+    assert with_prior.keys() == without.keys()
+    for key, value in with_prior.items():
+        assert torch.equal(value, without[key]), key
+
+
+def test_without_the_prior_every_trainable_parameter_gets_a_gradient():
+    model = network(prior=False)
+    output = model(torch.randn(4, 3, 16, 24), field=False)
+    assert output.field is None
+    assert model.probe is not None
+    (output.projection.sum() + model.probe(output.embedding.detach()).sum()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad != name.startswith("patch_projection"), name
+        assert (parameter.grad is None) == name.startswith("patch_projection"), name
+
+
+def test_no_field_runs_nothing_of_the_patch_projection():
+    model = network()
+    model.patch_projection.register_forward_hook(lambda *_: pytest.fail("it ran"))
+    model(torch.randn(2, 3, 16, 24), field=False)
+
+
+def test_no_classes_no_probe():
+    assert network(num_classes=0).probe is None
+    with pytest.raises(ValueError, match="`num_classes` must be at least 0, got -1"):
+        network(num_classes=-1)
