@@ -72,7 +72,9 @@ def write_experiment(folder: Path, probes: dict[float, tuple[float, ...]]) -> Pa
             name = f"gamma={gamma:g},seed={seed}"
             write_run(folder / name, gamma, seed, probe=probe)
             overrides = {"objective.gamma": gamma, "seed": seed}
-            cells.append({"folder": name, "overrides": overrides, "status": "finished"})
+            cells.append(
+                {"run_dir": f"runs/demo/{name}", "overrides": overrides, "status": "finished"}
+            )
         mean, half = float(np.mean(values)), 0.004
         table.append(
             {

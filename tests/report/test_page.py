@@ -105,7 +105,7 @@ def test_one_pair_of_runs_claims_nothing(bound):
 def test_an_experiment_names_its_failed_cells(make_run, tmp_path):
     make_run("demo/a", gamma=0.0)
     failed = {
-        "folder": "b",
+        "run_dir": "runs/demo/b",
         "overrides": {"objective.gamma": 1, "seed": 0},
         "status": "failed",
         "error": "`train/levy` became nan at step 7.",

@@ -70,7 +70,7 @@ def run_report(run_dir: str | Path) -> Path:
     cell = groups[0].cells[0]
     prior = f"with the Lévy prior ({cell.name})" if run.gamma else "without the prior (gamma=0)"
     lead = table.standing_sentence(cell) or (
-        f"LeJEPA {prior} on {data_name(run)}, seen for {_epochs(run)}."
+        f"LeJEPA {prior} on {data_name(run)}, trained for {_epochs(run)}."
     )
     title = f"LeJEPA {prior} on {data_name(run)}"
     return _write(run.folder / "report.html", title, [lead], groups, table.run_table([cell]))
@@ -144,6 +144,7 @@ def _write(
             lead=lead,
             warnings=[*(warnings or []), *(note for run in runs if (note := _unfinished(run)))],
             labelled=any(run.labelled for run in runs),
+            evaluated=any("linear_probe" in run.evaluation for run in runs),
             numbers=numbers,
             averaged=bool(found and found.get("table")),
             pictures=[_pictures(group) for group in groups],
@@ -167,7 +168,7 @@ def _pictures(group: Group) -> Pictures:
         group.cells,
         _curves(group.cells),
         [panel for cell, run in measured for panel in _increments(cell, run)],
-        [cell.name for cell, run in measured if not run.gamma],
+        [cell.name for cell, run in measured if _rescaled(run)],
         _jumps(drawn),
         _neighbours(drawn),
         [f"{cell.name}: {_agreement(run)}" for cell, run in drawn if _agreement(run)],
@@ -194,7 +195,7 @@ def _increments(cell: Cell, run: Run) -> list[Panel]:
     text = run.settings["objective.law"]
     law, variance = _law_samples(text)
     before, after = (
-        _comparable(run.gallery.get(name, np.empty(0)), variance if not run.gamma else None)
+        _comparable(run.gallery.get(name, np.empty(0)), variance if _rescaled(run) else None)
         for name in ("increments_before", "increments")
     )
     tails = [
@@ -216,24 +217,29 @@ def _increments(cell: Cell, run: Run) -> list[Panel]:
     ]
 
 
+def _rescaled(run: Run) -> bool:
+    return not run.gamma and _law_samples(run.settings["objective.law"])[1] is not None
+
+
 def _number(value: float) -> str:
     return f"{round(value, 1) + 0.0:.1f}".replace("-", "−")
 
 
 @lru_cache(maxsize=4)
-def _law_samples(text: str) -> tuple[np.ndarray, float]:
+def _law_samples(text: str) -> tuple[np.ndarray, float | None]:
+    """Samples of a law, and its variance where it has a finite one."""
     law = laws.parse(text)
     with torch.no_grad():
         samples = law.sample((200_000,), generator=torch.Generator().manual_seed(0))
-        return samples.numpy(), float(law.variance())
+        variance = float(law.variance())
+        return samples.numpy(), variance if np.isfinite(variance) else None
 
 
 def _comparable(sample: np.ndarray, variance: float | None) -> np.ndarray:
-    """Finite values, given `variance` if there is one."""
+    """Finite values, scaled to have `variance` where that can be."""
     sample = sample[np.isfinite(sample)].astype(float)
-    if variance is None or len(sample) < 2 or not sample.std():
-        return sample
-    return sample * np.sqrt(variance) / sample.std()
+    spread = sample.std() if len(sample) else 0.0
+    return sample * np.sqrt(variance) / spread if variance and spread else sample
 
 
 def _jumps(drawn: list[tuple[Cell, Run]]) -> list[list[Tile]]:

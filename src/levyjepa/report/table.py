@@ -49,7 +49,7 @@ def run_table(cells: list[Cell]) -> Table | None:
     rows = []
     for cell in cells:
         for run in cell.runs:
-            note = f"seed {run.settings.get('seed', 0)}"
+            note = f"{run.folder.name}, seed {run.settings.get('seed', 0)}"
             rows.append(Row(cell.name, note, cell.colour, "cell", [_leaf(run, m) for m in METRICS]))
     return _trim(list(METRICS.values()), [*rows, *_baselines(runs, list(METRICS))])
 
@@ -112,16 +112,16 @@ def difference_sentence(row: dict[str, Any]) -> str:
 
 def standing_sentence(cell: Cell) -> str:
     """How a cell's frozen features compare with an untrained encoder and with raw pixels."""
-    metric, words = "linear_probe", "a linear probe"
+    metric = "linear_probe"
     mine = _mean(cell.runs, metric)
     if mine is None:
         return ""
-    leaf = cell.runs[0].score(metric)
-    one = len(cell.runs) == 1 and known(leaf.get("low"))
+    leaves = [leaf for run in cell.runs if (leaf := run.score(metric))]
+    leaf, one = leaves[0], len(leaves) == 1 and known(leaves[0].get("low"))
     interval = f" (95 % interval {percent(leaf['low'])} to {percent(leaf['high'])})" if one else ""
-    over = f" on average over {len(cell.runs)} seeds" if len(cell.runs) > 1 else ""
+    over = f" on average over {len(leaves)} runs" if len(leaves) > 1 else ""
     sentence = (
-        f"With {cell.name}, {words} on the frozen features gets {percent(mine)} of "
+        f"With {cell.name}, a linear probe on the frozen features gets {percent(mine)} of "
         f"{leaf.get('n', 0):,} test images of {data_name(cell.runs[0])} right{over}{interval}"
     )
     against = []
