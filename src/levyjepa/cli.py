@@ -1,0 +1,230 @@
+"""The command line; heavy imports wait until a command needs them."""
+
+import argparse
+import json
+import logging
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+USAGE = {
+    "train": (
+        "Train one run and evaluate it, into a run folder.",
+        "levyjepa train data=mnist5k objective.gamma=1 run_dir=runs/first",
+    ),
+    "experiment": (
+        "Train a paired grid of runs, then compare them; finished cells are kept.",
+        "levyjepa experiment experiment=demo seed=0,1,2",
+    ),
+    "evaluate": (
+        "Judge a checkpoint's frozen features by a linear probe and weighted kNN.",
+        "levyjepa evaluate runs/first/checkpoints/last.ckpt",
+    ),
+    "jumps": (
+        "Draw the probability of a jump at every patch corner over images: PNG and .npy.",
+        "levyjepa jumps runs/first/checkpoints/last.ckpt photo.jpg --out jumps",
+    ),
+    "report": (
+        "Draw a run's or an experiment's report.html anew; several folders give one page.",
+        "levyjepa report runs/demo",
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit status.
+
+    0 is for success, 1 for an experiment with failed cells, 2 for an error, 130 for Ctrl-C.
+    """
+    parser = _parser()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given:
+        parser.print_help()
+        return 0
+    options = parser.parse_args(given)
+    debug = options.debug or bool(os.environ.get("LEVYJEPA_DEBUG"))
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("levyjepa").setLevel(logging.DEBUG if debug else logging.INFO)
+    if not debug:
+        warnings.simplefilter("ignore")
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        return options.run(options)
+    except KeyboardInterrupt as interruption:
+        _say(f"{interruption or 'Interrupted.'}\nTo go on: {_again(options, interruption)}")
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        ours = isinstance(error, (ValueError, TypeError, OSError, RuntimeError))
+        kind = "" if ours else f"{type(error).__name__}: "
+        _say(f"levyjepa {options.command}: {kind}{' '.join(str(error).split())}")
+        return 2
+
+
+def _train(options: argparse.Namespace) -> int:
+    from levyjepa.conf.compose import compose
+    from levyjepa.training.run import train
+
+    result = train(compose(options.overrides))
+    if not _first():
+        return 0
+    from levyjepa.report import run_report
+
+    if result.kept:
+        _say(f"{result.run_dir} was finished before and is kept as it is.")
+    for name, value in (("last", result.online_last), ("best", result.online_best)):
+        if value is not None:
+            _out(f"online probe, {name}: {100 * value:.2f} %")
+    _scores(result.evaluation)
+    _out(f"report: {run_report(result.run_dir)}")
+    return 0
+
+
+def _experiment(options: argparse.Namespace) -> int:
+    from levyjepa.training.experiment import markdown, run_experiment
+
+    result = run_experiment(options.overrides)
+    from levyjepa.report import experiment_report, run_report
+
+    done = [cell for cell in result.cells if cell.status == "finished"]
+    for cell in done:
+        run_report(cell.run_dir)
+    _out(markdown(result))
+    if done:
+        _out(f"report: {experiment_report(result.directory)}")
+    return 0 if len(done) == len(result.cells) else 1
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from levyjepa.conf.compose import amend
+    from levyjepa.data import load_source
+    from levyjepa.evaluation import evaluate
+    from levyjepa.training.run import load
+
+    trained = load(options.checkpoint)
+    config = amend(trained.config, options.overrides)
+    source = load_source(config.data)
+    found = evaluate(trained.network, source, config.data, device=_device(config), seed=config.seed)
+    path = options.checkpoint.with_suffix(f".{source.name}.json")
+    path.write_text(json.dumps(found, indent=2), "utf-8")
+    _scores(found)
+    _out(f"written: {path}")
+    return 0
+
+
+def _jumps(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    from levyjepa.report import draw_jumps
+    from levyjepa.training.jumps import read_jumps
+    from levyjepa.training.run import load
+
+    trained = load(options.checkpoint)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for path in options.images:
+        image, probability = read_jumps(trained, path)
+        target = options.out / path.stem
+        np.save(target.with_suffix(".npy"), probability)
+        draw_jumps(image, probability, target.with_suffix(".png"))
+        _out(f"{path}: {target.with_suffix('.png')}, {target.with_suffix('.npy')}")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from levyjepa.report import compare_report, experiment_report, run_report
+
+    if len(options.dirs) > 1:
+        _out(f"report: {compare_report(options.dirs, options.out)}")
+        return 0
+    only = options.dirs[0]
+    draw: Callable[[Path], Path] = (
+        run_report if (only / "config.yaml").is_file() else experiment_report
+    )
+    _out(f"report: {draw(only)}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show where an error came from")
+    parser = argparse.ArgumentParser(
+        prog="levyjepa",
+        description="LeJEPA with a Lévy prior on the patch embeddings of an image.",
+        epilog="Settings are Hydra overrides, as objective.gamma=0 data=cifar10 data.path=FOLDER.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    runs = {
+        "train": _train,
+        "experiment": _experiment,
+        "evaluate": _evaluate,
+        "jumps": _jumps,
+        "report": _report,
+    }
+    made: dict[str, argparse.ArgumentParser] = {}
+    for name, run in runs.items():
+        text, example = USAGE[name]
+        made[name] = commands.add_parser(
+            name, help=text, description=text, epilog=f"Example: {example}", parents=[common]
+        )
+        made[name].set_defaults(run=run)
+    for name in ("evaluate", "jumps"):
+        made[name].add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    made["jumps"].add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    made["jumps"].add_argument("--out", type=Path, default=Path("jumps"), help="folder (jumps)")
+    made["report"].add_argument("dirs", type=Path, nargs="+", metavar="DIR")
+    page = Path("comparison.html")
+    made["report"].add_argument("--out", type=Path, default=page, help=f"of several ({page})")
+    for name in ("train", "experiment", "evaluate"):
+        made[name].add_argument(
+            "overrides", nargs="*", metavar="KEY=VALUE", help="settings to change, Hydra's way"
+        )
+    return parser
+
+
+def _again(options: argparse.Namespace, interruption: KeyboardInterrupt) -> str:
+    overrides = list(getattr(options, "overrides", []))
+    run_dir: Any = getattr(interruption, "run_dir", None)
+    if options.command == "train" and run_dir:
+        overrides = [o for o in overrides if not o.startswith("run_dir=")] + [f"run_dir={run_dir}"]
+    rest = overrides if options.command in ("train", "experiment") else ["…"]
+    return shlex.join(["levyjepa", options.command, *rest])
+
+
+def _scores(found: dict[str, Any], stem: str = "") -> None:
+    for name, value in found.items():
+        if isinstance(value, dict):
+            if "accuracy" in value:
+                _out(f"{stem}{name.replace('_', ' ')}: {100 * value['accuracy']:.2f} %")
+            else:
+                _scores(value, f"{stem}{name.replace('_', ' ')}, ")
+
+
+def _device(config: Any) -> str:
+    import torch
+
+    gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "cuda" if gpu else "cpu"
+
+
+def _first() -> bool:
+    from lightning.pytorch.utilities import rank_zero_only
+
+    return rank_zero_only.rank == 0
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _out(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The settings of a run: typed, with presets, checked before anything starts."""

@@ -1,0 +1,123 @@
+"""What no type says: ranges, names, and settings that must fit each other."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from levyjepa import lattice, laws
+from levyjepa.checks import count, not_negative, positive
+from levyjepa.conf.schema import Config, ModelConfig
+
+SOURCES = ("mnist5k", "cifar10", "imagenette", "hub", "parquet", "folder", "unlabelled")
+PROBABILITIES = ("flip", "jitter", "gray", "blur", "solarize")
+STRENGTHS = ("brightness", "contrast", "saturation", "hue", "rotation")
+
+
+class ConfigError(ValueError):
+    """A setting that can't be; the message names its key."""
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError, naming the key, unless every setting can be."""
+    data, views, model = config.data, config.views, config.model
+    objective, optimizer, trainer = config.objective, config.optimizer, config.trainer
+    try:
+        _one_of("data.source", data.source, SOURCES)
+        _least("data", data, 1, "image_size", "batch_size")
+        _least("data", data, 0, "workers")
+        for key in PROBABILITIES:
+            _share(f"views.{key}", getattr(views, key))
+        for key in STRENGTHS:
+            not_negative(f"views.{key}", getattr(views, key))
+        if views.hue > 0.5:
+            raise ValueError(f"`views.hue` must be at most 0.5, got {views.hue}.")
+        if count("views.blur_kernel", views.blur_kernel) % 2 == 0:
+            raise ValueError(f"`views.blur_kernel` must be odd, got {views.blur_kernel}.")
+        if not views.groups:
+            raise ValueError("`views.groups` must hold a group, got none.")
+        for i, group in enumerate(views.groups):
+            _least(f"views.groups[{i}]", group, 1, "count")
+            low, high = group.scale
+            if not 0 < low <= high <= 1:
+                raise ValueError(
+                    f"`views.groups[{i}].scale` must rise within (0, 1], got {tuple(group.scale)}."
+                )
+        _one_of("model.pooling", model.pooling, ("attention", "cls", "mean"))
+        widths = ("embedding_dim", "projection_hidden", "projection_dim")
+        _least("model", model, 1, *widths, "patch_projection_hidden", "patch_projection_dim")
+        _share("model.drop_path", model.drop_path)
+        not_negative("objective.gamma", objective.gamma)
+        not_negative("objective.kappa", objective.kappa)
+        _share("objective.lamb", objective.lamb)
+        _least("objective", objective, 1, "nodes", "num_directions")
+        _least("objective", objective, 2, "knots")
+        _one_of("objective.quadrature", objective.quadrature, ("equispaced", "gauss_laguerre"))
+        _read("objective.law", objective.law, laws.parse)
+        for i, text in enumerate(objective.stencils):
+            stencil = _read(f"objective.stencils[{i}]", text, lattice.parse)
+            if stencil.ndim != 2:
+                raise ValueError(f"`objective.stencils[{i}]` must be of 2 dimensions, got {text}.")
+        positive("optimizer.lr", optimizer.lr)
+        positive("optimizer.probe_lr", optimizer.probe_lr)
+        for key in ("weight_decay", "probe_weight_decay", "warmup_epochs"):
+            not_negative(f"optimizer.{key}", getattr(optimizer, key))
+        _least("trainer", trainer, 1, "max_epochs", "devices", "num_nodes")
+        if trainer.max_steps != -1:
+            _least("trainer", trainer, 1, "max_steps")
+        if trainer.gradient_clip is not None:
+            positive("trainer.gradient_clip", trainer.gradient_clip)
+        _least("", config, 0, "seed")
+        _grids(config)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _grids(config: Config) -> None:
+    """Every size is whole patches, and with a prior every grid holds the stencils."""
+    patch = _patch_size(config.model)
+    sizes = {"data.image_size": config.data.image_size}
+    sizes |= {
+        f"views.groups[{i}].size": g.size for i, g in enumerate(config.views.groups) if g.size
+    }
+    for key, size in sizes.items():
+        count(key, size)
+        if patch and size % patch:
+            raise ValueError(f"`{key}` must be a multiple of the patch size {patch}, got {size}.")
+        for text in config.objective.stencils if patch and config.objective.gamma else []:
+            offsets = lattice.parse(text).offsets
+            need = max(max(axis) - min(axis) + 1 for axis in zip(*offsets, strict=True))
+            if size // patch < need:
+                raise ValueError(
+                    f"`{key}` must give a grid of at least {need} x {need} patches for {text}, "
+                    f"got {size // patch} x {size // patch}."
+                )
+
+
+def _patch_size(model: ModelConfig) -> int | None:
+    """The patch size, as far as settings tell; the encoder itself knows the rest."""
+    if model.patch_size is not None:
+        return count("model.patch_size", model.patch_size)
+    found = re.search(r"patch(\d+)", model.name)
+    return int(found[1]) if found else None
+
+
+def _read(key: str, text: str, parse: Callable[[str], Any]) -> Any:
+    try:
+        return parse(text)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"`{key}`: {error}") from error
+
+
+def _least(stem: str, settings: Any, least: int, *names: str) -> None:
+    for name in names:
+        count(f"{stem}.{name}".lstrip("."), getattr(settings, name), least)
+
+
+def _share(key: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"`{key}` must be between 0 and 1, got {value}.")
+
+
+def _one_of(key: str, value: str, names: tuple[str, ...]) -> None:
+    if value not in names:
+        raise ValueError(f"`{key}` must be one of {', '.join(names)}, got {value!r}.")

@@ -1,0 +1,152 @@
+"""Overrides and presets to a checked configuration."""
+
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from levyjepa.conf.checks import ConfigError, check
+from levyjepa.conf.schema import Config, ExperimentConfig
+
+FOLDER = Path(__file__).parent
+GROUPS = ("data", "views", "model", "objective", "experiment")
+FREE = "model.overrides."  # further arguments of timm's ViT, under names of its own
+WANTED = {"Integer": "an integer", "Float": "a number"}
+
+
+def compose(overrides: list[str]) -> Config:
+    """Compose presets and overrides into a checked configuration.
+
+    Args:
+        overrides: As on the command line: "data=cifar10", "objective.gamma=0".
+
+    Raises:
+        ConfigError: An unknown key or preset, a value of a wrong type or out of range.
+    """
+    parsed = parse(overrides)
+    for override in parsed:
+        if override.is_sweep_override():
+            raise ConfigError(
+                f"`{override.key_or_group}` must be one value, "
+                f"got {override.get_value_string()}; a grid is for `levyjepa experiment`."
+            )
+    with initialize_config_dir(str(FOLDER), job_name="levyjepa", version_base="1.3"):
+        try:
+            composed = hydra_compose("config", [override.input_line or "" for override in parsed])
+        except (HydraException, OmegaConfBaseException) as error:
+            raise _explained(error) from error
+    return from_dict(composed)
+
+
+def from_dict(settings: Any) -> Config:
+    """Nested dictionaries, as config.yaml holds them, to a checked configuration."""
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Config), settings)
+        config = cast(Config, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        raise _explained(error) from error
+    check(config)
+    return config
+
+
+def amend(config: Config, overrides: list[str]) -> Config:
+    """Change where a configuration's images come from, and nothing else, by overrides.
+
+    Raises:
+        ConfigError: As `compose`, or an override of anything but `data`.
+    """
+    if not overrides:
+        return config
+    for override in parse(overrides):
+        if override.key_or_group.split(".")[0] != "data":
+            raise ConfigError(
+                f"`{override.key_or_group}` is the checkpoint's own; only `data` may change here."
+            )
+    settings = to_dict(config)
+    if any(line.startswith("data=") for line in overrides):
+        settings["data"] = to_dict(compose(overrides))["data"]
+        return from_dict(settings)
+    return from_dict(OmegaConf.merge(settings, OmegaConf.from_dotlist(overrides)))
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """A configuration to nested dictionaries and lists."""
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config)))
+
+
+def flat(tree: dict[str, Any], stem: str = "") -> dict[str, Any]:
+    """Nested settings to one dictionary with dotted keys, branches included."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found[f"{stem}{key}"] = value
+        if isinstance(value, dict):
+            found |= flat(value, f"{stem}{key}.")
+    return found
+
+
+def parse(overrides: list[str]) -> list[Override]:
+    """Parse overrides; raise ConfigError where one names no key and no preset."""
+    ConfigStore.instance().store("schema", Config)
+    lines = [f"++{line}" if line.startswith(FREE) else line for line in overrides]
+    try:
+        parsed = OverridesParser.create().parse_overrides(lines)
+    except HydraException as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"An override must read `key=value`: {reason}.") from error
+    chosen = {override.key_or_group for override in parsed}
+    for override in parsed:
+        key, value = override.key_or_group, override.value()
+        if key in GROUPS and not override.is_delete():
+            _among(f"preset `{key}=", str(value), _presets(key))
+        elif not key.startswith(("hydra.", "hydra/", "views.groups.", FREE)):
+            _among("key `", key, _known_keys())
+        if key.startswith("experiment.") and "experiment" not in chosen:
+            raise ConfigError(f"`{key}` needs a preset, such as `experiment=demo`.")
+    return parsed
+
+
+def _known_keys() -> list[str]:
+    return list(flat(to_dict(Config(experiment=ExperimentConfig()))))
+
+
+def _presets(group: str) -> list[str]:
+    return sorted(path.stem for path in (FOLDER / group).glob("*.yaml"))
+
+
+def _among(what: str, name: str, known: list[str]) -> None:
+    if name in known:
+        return
+    near = get_close_matches(name, known, n=1) or [
+        key for key in known if key.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]
+    ]
+    listed = f" There are: {', '.join(known)}." if what.startswith("preset") else ""
+    stem = what.split("`")[1]
+    hint = f"; did you mean `{stem}{near[0]}`?" if near else "."
+    raise ConfigError(f"Unknown {what}{name}`{hint}{listed}")
+
+
+def _explained(error: Exception) -> ConfigError:
+    """Hydra's and OmegaConf's errors in this package's words."""
+    cause: BaseException = error
+    while isinstance(cause, HydraException) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    text = str(cause)
+    key = getattr(cause, "full_key", None) or ""
+    if key and (found := re.search(r"Value '(.*)' of type '\w+' .* to (\w+)", text)):
+        value, kind = found.groups()
+        return ConfigError(f"`{key}` must be {WANTED.get(kind, kind)}, got {value!r}.")
+    if key and (found := re.search(r"Value '(.*)' is not a valid bool", text)):
+        return ConfigError(f"`{key}` must be true or false, got {found[1]!r}.")
+    if found := re.search(r"Key '(.*)' not in '(\w+)'", text):
+        return ConfigError(f"Unknown key `{key or found[1]}` in {found[2]}.")
+    line = " ".join(text.split("\n    full_key")[0].split())
+    return ConfigError(f"`{key}`: {line}" if key else line)

@@ -1,0 +1,49 @@
+"""Where a trained network sees jumps in a picture."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from levyjepa import laws
+from levyjepa.data import normalise
+from levyjepa.evaluation import jump_map
+from levyjepa.training.run import Trained
+
+
+def read_jumps(trained: Trained, path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """The picture as the network sees it, and the probability of a jump at its patch corners.
+
+    Args:
+        trained: A network; without the prior its field is first brought to the law's scale.
+        path: A picture of any size; its shorter side becomes the network's image size.
+
+    Returns:
+        (H, W, 3) of uint8, whole patches; (h, w) in [0, 1], its inner patch corners.
+
+    Raises:
+        ValueError: A file that is no picture.
+    """
+    image = _picture(Path(path), trained)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None]
+    law = laws.parse(trained.config.objective.law)
+    with torch.inference_mode():
+        field = trained.network(normalise(tensor, trained.mean, trained.std)).field
+        probability = jump_map(field, law, rescale=trained.config.objective.gamma == 0)
+    return image, probability[0].numpy()
+
+
+def _picture(path: Path, trained: Trained) -> np.ndarray:
+    try:
+        image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    except FileNotFoundError:
+        raise ValueError(f"`image` must be a file, got {path}.") from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"`image` must be a picture, got {path}.") from error
+    side = trained.config.data.image_size
+    height, width = trained.network.encoder.vit.patch_embed.patch_size
+    scale = side / min(image.size)
+    wide = max(side, round(image.width * scale / width) * width)
+    tall = max(side, round(image.height * scale / height) * height)
+    return np.array(ImageOps.fit(image, (wide, tall), Image.Resampling.BICUBIC))

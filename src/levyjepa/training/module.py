@@ -1,0 +1,197 @@
+"""One training step: views to projections and fields, to the loss, to the optimizer."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics.classification import MulticlassAccuracy
+
+from levyjepa import lattice, laws
+from levyjepa.conf.compose import to_dict
+from levyjepa.conf.schema import Config, ObjectiveConfig
+from levyjepa.data import Batch, Photometric, TestBatch, normalise
+from levyjepa.data.views import generator_of, seed_of
+from levyjepa.ecf import Quadrature, equispaced, gauss_laguerre
+from levyjepa.models import Network
+from levyjepa.objectives import LeJEPA, LevyRegularizer, SIGReg
+
+LOG_EVERY = 10  # steps
+VIEWS, LOSS, NETWORK = range(3)  # what a step's random numbers are drawn for
+
+
+class Diverged(RuntimeError):
+    """A loss term or the weights stopped being finite."""
+
+
+class LevyJEPA(LightningModule):
+    """The network with its objective, views and online probe.
+
+    Random numbers of a step are a function of (seed, step), and of the rank where ranks must
+    differ, so a resumed run needs no generator's state.
+
+    Args:
+        config: Every setting.
+        classes: Names of the classes; empty for unlabelled images, which get no probe.
+        mean, std: Of the source's pixels in [0, 1], for each channel.
+    """
+
+    def __init__(
+        self, config: Config, classes: Sequence[str], mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        settings = to_dict(replace(config, run_dir=None))
+        pixels = {"mean": list(map(float, mean)), "std": list(map(float, std))}
+        self.save_hyperparameters(
+            {"config": settings, "classes": list(classes), **pixels}, logger=False
+        )
+        self.config = config
+        self.prior = config.objective.gamma > 0
+        self.network = Network(config.model, config.data.image_size, len(classes), self.prior)
+        self.objective = build_objective(config.objective)
+        self.photometric = Photometric(config.views, mean, std)
+        self.accuracy = (
+            MulticlassAccuracy(len(classes), average="micro", validate_args=False)
+            if classes
+            else None
+        )
+        self._broken: Tensor | None = None
+        if config.trainer.compile:
+            self.network.compile()
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Return the loss of a batch of views, LeJEPA's and the probe's."""
+        seed, step, rank = self.config.seed, self.global_step, self.global_rank
+        torch.manual_seed(seed_of(seed, step, rank, NETWORK))  # stochastic depth has no generator
+        generator = generator_of(seed, step, rank, VIEWS)
+        embeddings, projections, fields = [], [], []
+        for group in batch.views:
+            views = self.photometric(group, generator)
+            output = self.network(views.flatten(0, 1), field=self.prior)
+            embeddings.append(output.embedding)
+            projections.append(output.projection.float().unflatten(0, group.shape[:2]))
+            fields.append(output.field)
+        with torch.autocast(self.device.type, enabled=False):
+            loss = self.objective(
+                torch.cat(projections),
+                [field.float() for field in fields] if self.prior else None,
+                num_global=self.config.views.groups[0].count,
+                generator=generator_of(seed, step, LOSS, device=self.device),
+            )
+            terms = {"inv": loss.invariance, "sigreg": loss.sigreg}
+            if self.prior:
+                terms["levy"] = loss.levy
+            total = loss.total
+            if self.network.probe is not None:
+                embedding = torch.cat(embeddings).detach().float()
+                labels = batch.labels.repeat(len(embedding) // len(batch.labels))
+                terms["probe_loss"] = F.cross_entropy(self.network.probe(embedding), labels)
+                total = total + terms["probe_loss"]
+        self._watch(terms)
+        optimizer: Any = self.optimizers()
+        logged = {"lejepa_loss": loss.total, **terms, "lr": optimizer.param_groups[0]["lr"]}
+        for name, value in logged.items():
+            self.log(f"train/{name}", value, prog_bar=name != "lr", batch_size=len(batch.labels))
+        return total
+
+    def validation_step(self, batch: TestBatch, index: int) -> None:
+        """Count which of a batch of test images the online probe gets right."""
+        if self.accuracy is None or self.network.probe is None:
+            return
+        images = normalise(batch.images, self.hparams["mean"], self.hparams["std"])
+        embedding = self.network.encoder(images).embedding.float()
+        self.accuracy(self.network.probe(embedding), batch.labels)
+        self.log("test/acc", self.accuracy, prog_bar=True, batch_size=len(batch.labels))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with the network's group and the probe's, and their schedule for each step."""
+        config, trainer = self.config.optimizer, self.trainer
+        batch = self.config.data.batch_size * trainer.world_size
+        scale = math.sqrt(batch / 256)
+        probe = list(self.network.probe.parameters()) if self.network.probe is not None else []
+        held = {id(parameter) for parameter in probe}
+        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in held]
+        groups = [{"params": rest, "lr": config.lr * scale, "weight_decay": config.weight_decay}]
+        if probe:
+            decay = config.probe_weight_decay
+            groups.append({"params": probe, "lr": config.probe_lr * scale, "weight_decay": decay})
+        floor = min(config.lr, config.probe_lr) * scale / 4
+        steps = int(trainer.estimated_stepping_batches)
+        warmup = min(round(config.warmup_epochs * trainer.num_training_batches), steps)
+        curves: list[Callable[[int], float]] = [
+            partial(schedule, warmup=warmup, steps=steps, floor=floor / group["lr"])
+            for group in groups
+        ]
+        optimizer = AdamW(groups)
+        scheduler = LambdaLR(optimizer, curves)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to write weights that are not finite."""
+        if not all(parameter.isfinite().all() for parameter in self.network.parameters()):
+            raise Diverged(self._farewell("The weights are", self.global_step))
+
+    def _watch(self, terms: dict[str, Tensor]) -> None:
+        """Raise Diverged if a term is not finite; on a GPU, look only as often as is logged."""
+        values = torch.stack([term.detach() for term in terms.values()])
+        seen = torch.where(values.isfinite(), math.inf, float(self.global_step))
+        self._broken = seen if self._broken is None else torch.minimum(self._broken, seen)
+        looks = self.global_step % LOG_EVERY == 0 or self.trainer.is_last_batch
+        if looks or self.device.type == "cpu":
+            step, term = self._broken.min(0)
+            if step.isfinite():
+                name = f"`train/{list(terms)[int(term)]}` is"
+                raise Diverged(self._farewell(name, int(step)))
+
+    def _farewell(self, what: str, step: int) -> str:
+        callback: Any = self.trainer.checkpoint_callback
+        last = Path(callback.dirpath or ".", "last.ckpt") if callback else Path("last.ckpt")
+        left = (
+            f"the last good checkpoint is {last}."
+            if last.is_file()
+            else "there is no checkpoint yet."
+        )
+        return f"{what} not finite at step {step}; {left}"
+
+
+def build_objective(config: ObjectiveConfig) -> LeJEPA:
+    """The loss that settings declare; without the prior where gamma is 0."""
+    levy = None
+    if config.gamma > 0:
+        levy = LevyRegularizer(
+            laws.parse(config.law),
+            stencils=tuple(lattice.parse(text) for text in config.stencils),
+            quadrature=partial(_quadrature, config.quadrature, config.nodes),
+        )
+    sigreg = SIGReg(num_directions=config.num_directions, knots=config.knots)
+    return LeJEPA(
+        levy=levy, sigreg=sigreg, gamma=config.gamma, lamb=config.lamb, kappa=config.kappa
+    )
+
+
+def schedule(step: int, warmup: int, steps: int, floor: float) -> float:
+    """A factor of the learning rate: linear from .01 to 1, then half a cosine to `floor`.
+
+    >>> [round(schedule(step, warmup=2, steps=6, floor=0.25), 3) for step in (0, 1, 2, 4, 6)]
+    [0.01, 0.505, 1.0, 0.625, 0.25]
+    """
+    if step < warmup:
+        return 0.01 + 0.99 * step / warmup
+    done = min((step - warmup) / max(steps - warmup, 1), 1.0)
+    return floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2
+
+
+def _quadrature(name: str, nodes: int, law: laws.Law, volume: float) -> Quadrature:
+    build = {"equispaced": equispaced, "gauss_laguerre": gauss_laguerre}[name]
+    return build(law, nodes=nodes, volume=volume)
