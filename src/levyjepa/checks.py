@@ -32,7 +32,9 @@ def count(name: str, value: Any, least: int = 1) -> int:
 def floating(name: str, value: Any, ndim: int | None = None, shape: str = "") -> Tensor:
     """Return `value` if it is a non-empty floating-point tensor of rank `ndim`; raise otherwise."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"`{name}` must be a tensor{shape and f' {shape}'}, got {type(value).__name__}.")
+        raise TypeError(
+            f"`{name}` must be a tensor{shape and f' {shape}'}, got {type(value).__name__}."
+        )
     if not value.is_floating_point():
         raise TypeError(f"`{name}` must be a floating-point tensor, got {value.dtype}.")
     if ndim is not None and value.ndim != ndim:

@@ -1,0 +1,104 @@
+"""From a field on a grid to increments, and from a law to a field."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from levyjepa import checks
+from levyjepa.lattice.stencil import Stencil
+from levyjepa.laws import Law
+
+
+def increments(field: Tensor, stencil: Stencil, disjoint: bool = False) -> Tensor:
+    """The increments of a field: `stencil` laid at every position of the grid where it fits.
+
+    Args:
+        field: (B, *grid, C), floating point.
+        stencil: of as many axes as the grid.
+        disjoint: keep only the positions of one tiling, whose cells share no volume.
+
+    Returns:
+        (B, n, C), positions in row-major order.
+
+    Raises:
+        ValueError: the grid's rank is not the stencil's, or the grid is too small for it.
+    """
+    checks.floating("field", field)
+    if field.ndim != stencil.ndim + 2:
+        raise ValueError(
+            f"`field` must be (B, {', '.join('*' * stencil.ndim)}, C) for a stencil of "
+            f"{stencil.ndim} axes, got shape {tuple(field.shape)}."
+        )
+    grid = tuple(field.shape[1:-1])
+    shape = tuple(n - e for n, e in zip(grid, stencil.extent, strict=True))
+    if min(shape) < 1:
+        least = tuple(e + 1 for e in stencil.extent)
+        raise ValueError(f"`field` needs a grid of at least {least} for this stencil, got {grid}.")
+    moved = [
+        sign * field[(slice(None), *(slice(o, o + n) for o, n in zip(at, shape, strict=True)))]
+        for at, sign in zip(stencil.offsets, stencil.signs, strict=True)
+    ]
+    flat = sum(moved[1:], moved[0]).flatten(1, -2)
+    return flat[:, torch.from_numpy(tiling(stencil, shape)).to(flat.device)] if disjoint else flat
+
+
+@lru_cache(maxsize=64)
+def tiling(stencil: Stencil, shape: tuple[int, ...]) -> np.ndarray:
+    """The flat indices, among positions of `shape`, at which the stencil's cells are disjoint."""
+    positions = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(
+        -1, len(shape)
+    )
+    coordinates = positions @ np.linalg.inv(stencil.basis)
+    return np.flatnonzero((np.abs(coordinates - coordinates.round()) < 1e-6).all(1))
+
+
+def sample_sheet(
+    law: Law,
+    stencil: Stencil,
+    grid: Sequence[int] = (16, 16),
+    channels: int = 16,
+    batch: int = 8,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """A field whose increments obey the law exactly: a Lévy sheet in the stencil's own axes.
+
+    Overlapping cells share what lies in both, disjoint cells are independent, and a jump strikes
+    all channels at once. Axes along which the stencil takes no difference hold independent
+    processes.
+
+    Args:
+        law: of the increments, per unit volume.
+        stencil: one that tiles.
+        grid: sites along each axis.
+        channels: coordinates of each increment.
+        batch: independent fields.
+
+    Returns:
+        (batch, *grid, channels).
+    """
+    checks.count("channels", channels)
+    checks.count("batch", batch)
+    if len(grid) != stencil.ndim:
+        raise ValueError(f"`grid` must have {stencil.ndim} axes for this stencil, got {grid}.")
+    grid = tuple(checks.count("grid", n) for n in grid)
+    along = len(stencil.steps)
+    basis = stencil.basis // np.gcd.reduce(stencil.basis, axis=1, keepdims=True)
+    # Site x has coordinates x D^-1 in the primitive steps D; det D makes them integers, and a
+    # cell of unit sides in them the finest that increments can tell apart.
+    det = round(abs(np.linalg.det(basis)))
+    sites = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), -1)
+    fine = (sites @ np.linalg.inv(basis) * det).round().astype(int)
+    fine -= fine.reshape(-1, stencil.ndim).min(0)
+    shape = tuple(int(n) + 1 for n in fine.reshape(-1, stencil.ndim).max(0))
+    ratio = np.gcd.reduce(np.array(stencil.steps), axis=1).prod() * det**along
+    sheet = law.sample(
+        (batch, *shape), stencil.volume / float(ratio), channels, generator, torch.float64
+    )
+    for axis in range(along):
+        sheet = sheet.cumsum(axis + 1)
+    index = tuple(torch.from_numpy(axis) for axis in np.moveaxis(fine, -1, 0))
+    return sheet[(slice(None), *index)].to(dtype or torch.get_default_dtype())

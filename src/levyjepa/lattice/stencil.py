@@ -1,0 +1,146 @@
+"""Stencils as data: which lattice sites make an increment, with which signs, over which volume."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from levyjepa import checks
+
+Offset = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Stencil:
+    """An increment: the signed sum of a field at `offsets`, over a cell of volume `volume`.
+
+    Args:
+        offsets: lattice sites, relative to where the stencil is laid; one tuple of integers each.
+        signs: +1 or -1 each, adding to 0, so that a constant field has no increments.
+        volume: the volume of the cell, whose increment it is.
+        steps: the lattice vectors along which first differences are taken in turn; they tile the
+            lattice with disjoint cells. Left out, the stencil is not known to tile.
+    """
+
+    offsets: tuple[Offset, ...]
+    signs: tuple[int, ...]
+    volume: float
+    steps: tuple[Offset, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.offsets or len(self.offsets) != len(self.signs):
+            raise ValueError(
+                f"`offsets` and `signs` must be equally many, got {len(self.offsets)} "
+                f"and {len(self.signs)}."
+            )
+        if len({len(offset) for offset in self.offsets}) != 1 or not self.offsets[0]:
+            raise ValueError(f"`offsets` must have one length, got {self.offsets}.")
+        if len(set(self.offsets)) != len(self.offsets):
+            raise ValueError(f"`offsets` must differ, got {self.offsets}.")
+        if any(sign not in (-1, 1) for sign in self.signs) or sum(self.signs) != 0:
+            raise ValueError(f"`signs` must be +1 and -1 and add to 0, got {self.signs}.")
+        checks.positive("volume", self.volume)
+        if self.steps and _corners(self.steps) != dict(zip(self.offsets, self.signs, strict=True)):
+            raise ValueError(f"`steps` {self.steps} do not make these `offsets` and `signs`.")
+
+    @classmethod
+    def from_steps(cls, steps: Sequence[Offset], pace: Sequence[float] | None = None) -> "Stencil":
+        """The stencil of first differences along each of `steps` in turn.
+
+        Its volume is that of the parallelepiped they span, sqrt(det(S P^2 S^T)), with P the
+        diagonal of `pace`, the length of one lattice step along each axis (1 if None).
+        """
+        steps = tuple(tuple(int(n) for n in step) for step in steps)
+        ndim = len(steps[0])
+        paces = (1.0,) * ndim if pace is None else tuple(checks.positive("pace", p) for p in pace)
+        if len(paces) != ndim:
+            raise ValueError(f"`pace` must have a length for each of {ndim} axes, got {paces}.")
+        scaled = np.array(steps) * np.array(paces)
+        volume = math.sqrt(max(float(np.linalg.det(scaled @ scaled.T)), 0.0))
+        if volume < 1e-12 * math.prod(paces):
+            raise ValueError(f"`steps` must span a volume, got {steps}.")
+        corners = _corners(steps)
+        return cls(tuple(corners), tuple(corners.values()), round(volume, 12), steps)
+
+    @property
+    def ndim(self) -> int:
+        """How many axes the lattice has."""
+        return len(self.offsets[0])
+
+    @property
+    def extent(self) -> Offset:
+        """How far it reaches along each axis: a grid of n sites holds n - extent positions."""
+        return tuple(max(axis) - min(axis) for axis in zip(*self.offsets, strict=True))
+
+    @cached_property
+    def basis(self) -> np.ndarray:
+        """Integer vectors (ndim, ndim), rows: moved by their combinations, cells tile the lattice.
+
+        The steps themselves; axes that they do not reach are completed by single steps.
+        """
+        if not self.steps:
+            raise ValueError("A stencil without `steps` has no tiling; use disjoint=False.")
+        rows = list(self.steps)
+        for axis in range(self.ndim):
+            unit = tuple(int(axis == n) for n in range(self.ndim))
+            if np.linalg.matrix_rank(np.array([*rows, unit])) > len(rows):
+                rows.append(unit)
+        return np.array(rows)
+
+
+def _corners(steps: Sequence[Offset]) -> dict[Offset, int]:
+    """The corners of the cell, each with its sign, moved so that the least coordinate is 0."""
+    corners = {}
+    for chosen in itertools.product((0, 1), repeat=len(steps)):
+        corner = tuple(int(n) for n in np.array(chosen) @ np.array(steps))
+        if corner in corners:
+            raise ValueError(f"`steps` must be independent, got {tuple(steps)}.")
+        corners[corner] = (-1) ** (len(steps) - sum(chosen))
+    low = np.min(list(corners), axis=0)
+    return {tuple(int(n) for n in np.array(c) - low): sign for c, sign in corners.items()}
+
+
+def box(ndim: int = 2, side: int = 1, pace: Sequence[float] | None = None) -> Stencil:
+    """The mixed difference over a cell of `side` lattice steps along each axis, volume side^ndim.
+
+    >>> box(2).offsets, box(2).signs, box(3, side=2).volume
+    (((0, 0), (0, 1), (1, 0), (1, 1)), (1, -1, -1, 1), 8.0)
+    """
+    checks.count("ndim", ndim)
+    checks.count("side", side)
+    return Stencil.from_steps([_step(ndim, axis, side) for axis in range(ndim)], pace)
+
+
+def diamond(side: int = 1, pace: Sequence[float] | None = None) -> Stencil:
+    """The mixed difference at 45 degrees, A(x-s,y) - A(x,y-s) - A(x,y+s) + A(x+s,y), volume 2 s^2.
+
+    >>> diamond().volume
+    2.0
+    """
+    checks.count("side", side)
+    return Stencil.from_steps([(side, side), (side, -side)], pace)
+
+
+def line(
+    ndim: int = 1, axis: int = 0, length: int = 1, pace: Sequence[float] | None = None
+) -> Stencil:
+    """The first difference over `length` steps along one axis, volume `length`.
+
+    It asks every row, column or time line to be a Lévy process, so it sees straight edges along
+    an axis, to which the mixed difference is blind.
+
+    >>> line(2, axis=1, length=3).volume
+    3.0
+    """
+    checks.count("ndim", ndim)
+    checks.count("length", length)
+    if not 0 <= checks.count("axis", axis, least=0) < ndim:
+        raise ValueError(f"`axis` must be below {ndim}, got {axis}.")
+    return Stencil.from_steps([_step(ndim, axis, length)], pace)
+
+
+def _step(ndim: int, axis: int, length: int) -> Offset:
+    return tuple(length if n == axis else 0 for n in range(ndim))

@@ -1,0 +1,37 @@
+"""One example of every law: what the tests run over, and the names that a text may use."""
+
+from levyjepa.expression import evaluate
+from levyjepa.laws.brownian import Brownian
+from levyjepa.laws.gaussian import GaussianJumps
+from levyjepa.laws.laplace import LaplaceJumps
+from levyjepa.laws.law import Law
+from levyjepa.laws.poisson import CompoundPoisson
+from levyjepa.laws.student_t import StudentTJumps
+from levyjepa.laws.variance_gamma import VarianceGammaJumps
+
+ALL_LAWS: tuple[Law, ...] = (
+    Brownian(sigma=0.8),
+    CompoundPoisson(rate=1.5, jumps=LaplaceJumps(alpha=1.2)),
+    CompoundPoisson(rate=0.7, jumps=VarianceGammaJumps(k=0.6, beta=0.9)),
+    CompoundPoisson(rate=1.0, jumps=StudentTJumps(nu=5.5)),
+    CompoundPoisson(rate=2.0, jumps=GaussianJumps(sigma=1.3)),
+    Brownian(sigma=0.125) + CompoundPoisson(rate=2.0, jumps=LaplaceJumps(alpha=1.0)),
+)
+
+_NAMES = {type(m).__name__: type(m) for law in ALL_LAWS for m in law.modules()}
+_NAMES = {name: kind for name, kind in _NAMES.items() if name not in ("Sum", "ModuleList")}
+
+
+def parse(text: str) -> Law:
+    """The law that `text` prints, as in a configuration file.
+
+    Raises:
+        ValueError: the text is not a law.
+
+    >>> parse("Brownian(0.125) + CompoundPoisson(2, LaplaceJumps(1))")
+    Brownian(sigma=0.125) + CompoundPoisson(rate=2.0, jumps=LaplaceJumps(alpha=1.0))
+    """
+    law = evaluate(text, _NAMES, "law")
+    if not isinstance(law, Law):
+        raise ValueError(f"{text!r} is not a law but {type(law).__name__}.")
+    return law

@@ -1,0 +1,83 @@
+"""Positive parameters: plain numbers, or the exponential of something trainable."""
+
+import copy
+import math
+from typing import Any, Self, overload
+
+import torch
+from torch import Tensor, nn
+
+from levyjepa import checks
+
+
+class Positive:
+    """A positive parameter of a `Parametric`: a float, or exp of a trainable log when learnable."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, module: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, module: "Parametric", owner: type) -> Any: ...
+    def __get__(self, module: "Parametric | None", owner: type) -> Any:
+        if module is None:
+            return self
+        log = module._parameters.get(f"log_{self.name}")
+        return module.constants[self.name] if log is None else log.exp()
+
+    def __set__(self, module: "Parametric", value: float) -> None:
+        value = checks.positive(self.name, value)
+        if module.learnable:
+            log = nn.Parameter(torch.tensor(math.log(value)))
+            module.register_parameter(f"log_{self.name}", log)
+        else:
+            module.constants[self.name] = value
+
+
+class Parametric(nn.Module):
+    """A module whose positive parameters are constants, or trainable when `learnable`.
+
+    Constants are Python floats: they have no device and lose no precision. Trainable ones are
+    stored as logarithms, so that every step keeps them positive.
+    """
+
+    def __init__(self, learnable: bool = False) -> None:
+        super().__init__()
+        self.learnable = learnable
+        self.constants: dict[str, float] = {}
+
+    @classmethod
+    def positives(cls) -> list[str]:
+        """The names of the positive parameters, in the order of the constructor."""
+        return [
+            name
+            for base in reversed(cls.__mro__)
+            for name, member in vars(base).items()
+            if isinstance(member, Positive)
+        ]
+
+    def learnable_copy(self) -> Self:
+        """A copy whose parameters, its parts' included, are trainable."""
+        clone = copy.deepcopy(self)
+        for module in clone.modules():
+            if isinstance(module, Parametric) and not module.learnable:
+                module.learnable = True
+                for name in module.positives():
+                    setattr(module, name, module.constants.pop(name))
+        return clone
+
+    def __repr__(self) -> str:
+        parts = [f"{name}={_number(getattr(self, name))}" for name in self.positives()]
+        parts += [f"{name}={part!r}" for name, part in self.named_children()]
+        parts += ["learnable=True"] if self.learnable and self.positives() else []
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def _number(value: float | Tensor) -> float:
+    return float(f"{value.item():.9g}") if isinstance(value, Tensor) else value
+
+
+def as_floating(u: Tensor) -> Tensor:
+    """`u` in float32 or better."""
+    return u if u.dtype in (torch.float32, torch.float64) else u.float()

@@ -1,0 +1,77 @@
+"""Compound Poisson: discrete jumps at random places."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from levyjepa import checks
+from levyjepa.laws.law import Law
+from levyjepa.laws.parametric import Parametric, Positive, as_floating
+
+
+class Jumps(Parametric, ABC):
+    """The law of one jump, sqrt(tau) z with z standard normal and tau a positive mixing variable."""
+
+    @abstractmethod
+    def phi(self, u: Tensor) -> Tensor:
+        """The characteristic function E exp(-tau u^2 / 2) at floating-point `u`."""
+
+    @abstractmethod
+    def tau_moments(self) -> tuple[Any, Any]:
+        """E tau and E tau^2."""
+
+    @abstractmethod
+    def tau(self, n: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
+        """Exact samples of tau, (n,), float64."""
+
+    def characteristic_function(self, u: Tensor) -> Tensor:
+        """E exp(iux) for one jump x, at frequencies `u` of any shape."""
+        checks.floating("u", u)
+        return self.phi(as_floating(u)).to(u.dtype)
+
+
+class CompoundPoisson(Law):
+    """A Poisson number of independent jumps, psi(u) = rate (phi(u) - 1).
+
+    Args:
+        rate: expected jumps in a cell of unit volume.
+        jumps: the law of one jump.
+        learnable: make `rate` and the parameters of `jumps` trainable.
+
+    >>> from levyjepa.laws import LaplaceJumps
+    >>> law = CompoundPoisson(rate=2.0, jumps=LaplaceJumps(alpha=1.0))
+    >>> law.variance(), law.kurtosis()
+    (4.0, 3.0)
+    """
+
+    rate = Positive()
+
+    def __init__(self, rate: float, jumps: Jumps, learnable: bool = False) -> None:
+        super().__init__(learnable)
+        if not isinstance(jumps, Jumps):
+            raise TypeError(f"`jumps` must be a law of jumps, got {jumps!r}.")
+        self.rate = rate
+        self.jumps = jumps.learnable_copy() if learnable else jumps
+
+    def psi(self, u: Tensor) -> Tensor:
+        return self.rate * (self.jumps.phi(u) - 1)
+
+    def clock_moments(self) -> tuple[Any, Any]:
+        first, second = self.jumps.tau_moments()
+        return self.rate * first, self.rate * second
+
+    def clock(self, volume: Tensor, generator: torch.Generator | None) -> Tensor:
+        counts = torch.poisson(self.rate * volume, generator=generator).long().flatten()
+        cells = torch.arange(counts.numel(), device=counts.device).repeat_interleave(counts)
+        tau = self.jumps.tau(cells.numel(), generator, volume.device)
+        return torch.zeros_like(volume).flatten().index_add_(0, cells, tau).view(volume.shape)
+
+
+def standard_gamma(
+    shape: Any, n: int, generator: torch.Generator | None, device: torch.device
+) -> Tensor:
+    """Samples of Gamma(shape, 1), (n,), float64."""
+    concentration = torch.full((n,), float(shape), dtype=torch.float64, device=device)
+    return torch._standard_gamma(concentration, generator=generator)

@@ -1,0 +1,97 @@
+"""SIGReg: embeddings look like an isotropic Gaussian."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from levyjepa import checks
+from levyjepa.ecf import empirical_cf
+
+
+class SIGReg(nn.Module):
+    """Sketched isotropic Gaussian regularization: an Epps-Pulley test along random directions.
+
+    N times the integral over [-u_max, u_max] of |mean exp(iu<a,z>) - e^(-u^2/2)|^2 e^(-u^2/2) du,
+    the mean over directions a and over views, which are kept apart. On several ranks the
+    characteristic function is that of all ranks' samples, gradients included, and N counts them.
+
+    Args:
+        num_directions: random unit directions drawn at each call, the same on every rank.
+        knots: equispaced frequencies on [0, max_frequency], 0 included (trapezoid rule).
+        max_frequency: u_max.
+
+    Source: Balestriero and LeCun, *LeJEPA*, 2025.
+    """
+
+    def __init__(
+        self, num_directions: int = 256, knots: int = 17, max_frequency: float = 3.0
+    ) -> None:
+        super().__init__()
+        self.num_directions = checks.count("num_directions", num_directions)
+        checks.count("knots", knots, least=2)
+        self.step = checks.positive("max_frequency", max_frequency) / (knots - 1)
+        u = self.step * torch.arange(1, knots, dtype=torch.float64)
+        weights = torch.full_like(u, 2 * self.step)
+        weights[-1] /= 2
+        target = torch.exp(-(u**2) / 2)
+        self.register_buffer("_nodes", u, persistent=False)
+        self.register_buffer("_target", target, persistent=False)
+        self.register_buffer("_weights", weights * target, persistent=False)
+
+    def forward(
+        self,
+        projections: Tensor,
+        directions: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            projections: (V, N, D) floating point, N samples in each of V views.
+            directions: (D, K) unit columns to use instead of random ones.
+            generator: source of the directions, on the projections' device; with several ranks,
+                seeded alike on all of them.
+
+        Returns:
+            A scalar, in float32 or better.
+        """
+        checks.floating("projections", projections, 3, "(V, N, D)")
+        views, samples, dim = projections.shape
+        with torch.autocast(projections.device.type, enabled=False):
+            z = projections if projections.dtype.itemsize >= 4 else projections.float()
+            if directions is None:
+                directions = self._directions(z, generator)
+            elif directions.ndim != 2 or directions.shape[0] != dim:
+                raise ValueError(f"`directions` must be ({dim}, K), got {tuple(directions.shape)}.")
+            along = (z @ directions.to(z)).transpose(1, 2).reshape(-1, samples)
+            nodes, target = self.get_buffer("_nodes"), self.get_buffer("_target").to(z.dtype)
+            cf = torch.stack(empirical_cf(along, nodes, self.step))
+            if _ranks() > 1:
+                cf, samples = _mean_over_ranks(cf, samples)
+            gap = (cf[0] - target) ** 2 + cf[1] ** 2
+            return samples * (gap * self.get_buffer("_weights").to(z.dtype)).sum(-1).mean()
+
+    def _directions(self, z: Tensor, generator: torch.Generator | None) -> Tensor:
+        size = (z.shape[-1], self.num_directions)
+        drawn = torch.randn(size, dtype=z.dtype, device=z.device, generator=generator)
+        if generator is None and _ranks() > 1:
+            dist.broadcast(drawn, 0)
+        return drawn / drawn.norm(dim=0)
+
+
+def _ranks() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _mean_over_ranks(cf: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+    """The characteristic function of all ranks' samples, and how many they are.
+
+    Backward, the ranks' gradients are added; averaged once more by data-parallel training they
+    are those of one process with the joint batch.
+    """
+    from torch.distributed.nn.functional import all_reduce
+
+    count = torch.tensor(float(samples), dtype=cf.dtype, device=cf.device)
+    total = count.clone()
+    dist.all_reduce(total)
+    return all_reduce(cf * (count / total)), total
