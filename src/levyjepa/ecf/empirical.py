@@ -49,7 +49,7 @@ class _EmpiricalCF(torch.autograd.Function):
             if torch.compiler.is_compiling():
                 return _means(samples, nodes, step)
             means = _means if step is None else _means_of_powers
-            parts = [means(chunk, nodes, step) for chunk in _chunks(samples)]
+            parts = [means(chunk, nodes, step) for chunk in _chunks(samples)]  # pyright: ignore
             real, imaginary = (torch.cat(part) for part in zip(*parts, strict=True))
             return real, imaginary
 
@@ -68,7 +68,7 @@ class _EmpiricalCF(torch.autograd.Function):
             at = 0
             for chunk in _chunks(samples):
                 rows = slice(at, at := at + len(chunk))
-                grad[rows] = series(chunk, on_cos[rows], on_sin[rows], nodes, ctx.step)
+                grad[rows] = series(chunk, on_cos[rows], on_sin[rows], nodes, ctx.step)  # pyright: ignore
             return grad, None, None
 
 

@@ -14,8 +14,8 @@ def statistic(
     """The weighted squared distance of characteristic functions, a row of samples at a time.
 
     D = integral over the real line of |mean exp(iux) - exp(volume psi(u))|^2 w(u) du, twice that
-    over u > 0. Differentiable in the samples and in the law's parameters; computed in float32 or better whatever autocast says,
-    in memory that does not grow with the number of frequencies.
+    over u > 0. Differentiable in the samples and in the law's parameters; computed in float32 or
+    better whatever autocast says, in memory that does not grow with the number of frequencies.
 
     Args:
         samples: (B, N) increments, floating point.

@@ -12,7 +12,7 @@ from levyjepa.laws.parametric import Parametric, Positive, as_floating
 
 
 class Jumps(Parametric, ABC):
-    """The law of one jump, sqrt(tau) z with z standard normal and tau a positive mixing variable."""
+    """The law of one jump, sqrt(tau) z: z standard normal, tau a positive mixing variable."""
 
     @abstractmethod
     def phi(self, u: Tensor) -> Tensor:
@@ -74,4 +74,4 @@ def standard_gamma(
 ) -> Tensor:
     """Samples of Gamma(shape, 1), (n,), float64."""
     concentration = torch.full((n,), float(shape), dtype=torch.float64, device=device)
-    return torch._standard_gamma(concentration, generator=generator)
+    return torch._standard_gamma(concentration, generator=generator)  # pyright: ignore

@@ -90,7 +90,8 @@ class LevyRegularizer(nn.Module):
         channels = field.shape[-1]
         if channels < len(self.stencils):
             raise ValueError(
-                f"`field` needs a channel for each of {len(self.stencils)} stencils, got {channels}."
+                f"`field` needs a channel for each of its {len(self.stencils)} stencils, "
+                f"got {channels}."
             )
         with torch.autocast(field.device.type, enabled=False):
             field = field if field.dtype.itemsize >= 4 else field.float()

@@ -56,7 +56,7 @@ class SIGReg(nn.Module):
             A scalar, in float32 or better.
         """
         checks.floating("projections", projections, 3, "(V, N, D)")
-        views, samples, dim = projections.shape
+        _, samples, dim = projections.shape
         with torch.autocast(projections.device.type, enabled=False):
             z = projections if projections.dtype.itemsize >= 4 else projections.float()
             if directions is None:

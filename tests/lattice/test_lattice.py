@@ -1,0 +1,131 @@
+"""Stencils, increments and sheets. Statistical tests: 5 sigma bands, fixed seeds."""
+
+import numpy as np
+import pytest
+import torch
+
+from levyjepa.lattice import Stencil, box, diamond, increments, line, parse, sample_sheet, tiling
+from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps
+
+LAW = Brownian(0.5) + CompoundPoisson(0.7, LaplaceJumps(1.0))
+STENCILS = {
+    "box(1)": (box(1), (40,)),
+    "box(2)": (box(2), (12, 15)),
+    "box(2, 3)": (box(2, 3), (12, 15)),
+    "box(3)": (box(3), (6, 7, 8)),
+    "box(3, 2, pace)": (box(3, 2, pace=(0.5, 1, 1)), (6, 7, 8)),
+    "diamond()": (diamond(), (12, 15)),
+    "diamond(2)": (diamond(2), (12, 15)),
+    "line(1)": (line(), (40,)),
+    "line(2, 1, 3)": (line(2, 1, 3), (12, 15)),
+    "line(3, 0)": (line(3, 0), (6, 7, 8)),
+}
+every_stencil = pytest.mark.parametrize(("stencil", "grid"), STENCILS.values(), ids=STENCILS)
+
+
+def test_volumes():
+    assert [box(1).volume, box(2, 3).volume, box(3, 2).volume] == [1, 9, 8]
+    assert [diamond().volume, diamond(3).volume, line(3, 1, 4).volume] == [2, 18, 4]
+    assert box(3, 2, pace=(0.5, 1, 1)).volume == 4
+    assert line(2, 0, 3, pace=(0.25, 1)).volume == 0.75
+
+
+def test_increments_by_hand():
+    a = torch.randn(2, 5, 6, 3, dtype=torch.float64)
+    x, y = 2, 3
+    mixed = a[:, x + 1, y + 1] - a[:, x + 1, y] - a[:, x, y + 1] + a[:, x, y]
+    assert torch.allclose(increments(a, box(2)).view(2, 4, 5, 3)[:, x, y], mixed)
+    turned = a[:, x - 1, y] - a[:, x, y - 1] - a[:, x, y + 1] + a[:, x + 1, y]
+    assert torch.allclose(increments(a, diamond()).view(2, 3, 4, 3)[:, x - 1, y - 1], turned)
+    assert torch.allclose(
+        increments(a, line(2, 1, 2)).view(2, 5, 4, 3)[:, x, y], a[:, x, y + 2] - a[:, x, y]
+    )
+
+
+def test_original_increments(shared_data):
+    saved = np.load(shared_data / "reference" / "reference.npz")
+    field = torch.from_numpy(saved["field"])
+    for stencil, name in ((box(2), "field_axis"), (diamond(), "field_diagonal")):
+        assert np.abs(increments(field, stencil).abs().numpy() - np.abs(saved[name])).max() < 1e-14
+
+
+@every_stencil
+def test_a_larger_box_is_a_sum_of_small_ones(stencil, grid):
+    field = torch.randn(1, *grid, 1, dtype=torch.float64)
+    constant = torch.ones_like(field)
+    assert increments(field + 5 * constant, stencil).allclose(increments(field, stencil))
+    if stencil == box(2, 3):
+        small = increments(field, box(2)).view(1, 11, 14).unfold(1, 3, 1).unfold(2, 3, 1)
+        assert small.sum((-1, -2)).flatten().allclose(increments(field, stencil).flatten())
+
+
+@every_stencil
+def test_increments_of_a_sheet_follow_the_law(stencil, grid):
+    batch = 3000
+    field = sample_sheet(
+        LAW, stencil, grid, 2, batch, torch.Generator().manual_seed(0), torch.float64
+    )
+    x = increments(field, stencil)[:, ::7]
+    u = torch.tensor([0.3, 1.0, 2.0], dtype=torch.float64)
+    gap = (x[..., None] * u).cos().mean(0) - LAW.characteristic_function(u, stencil.volume)
+    assert gap.abs().max() < 5.5 * batch**-0.5
+
+
+@every_stencil
+def test_tiled_cells_are_disjoint_and_fill_the_lattice(stencil, grid):
+    shape = tuple(4 * (e + 1) for e in stencil.extent)
+    chosen = tiling(stencil, shape)
+    steps = round(abs(np.linalg.det(stencil.basis)))
+    assert len(chosen) == pytest.approx(np.prod(shape) / steps, rel=0.3)
+    if len(stencil.steps) == stencil.ndim:
+        law = Brownian(1.0)
+        field = sample_sheet(law, stencil, grid, 1, 4000, torch.Generator().manual_seed(1))
+        x = increments(field, stencil, disjoint=True)[..., 0].double()
+        assert x.shape[1] < increments(field, stencil).shape[1] or stencil.volume <= 1
+        correlation = torch.corrcoef(x[:, :12].T) - torch.eye(min(12, x.shape[1]))
+        assert correlation.abs().max() < 5.5 * 4000**-0.5
+
+
+def test_neighbouring_diamonds_share_a_quarter():
+    field = sample_sheet(
+        Brownian(1.0), diamond(), (3, 4), 1, 20_000, torch.Generator().manual_seed(0)
+    )
+    x = increments(field, diamond())[..., 0]
+    assert torch.corrcoef(x.T)[0, 1].item() == pytest.approx(0.25, abs=0.03)
+
+
+def test_mixed_differences_are_blind_to_straight_edges_and_lines_are_not():
+    edge = torch.zeros(1, 8, 8, 1)
+    edge[:, 4:] = 1
+    assert increments(edge, box(2)).abs().max() == 0
+    assert increments(edge, line(2, 0)).abs().max() == 1
+
+
+def test_text():
+    assert parse("box(2, side=2)") == box(2, 2)
+    with pytest.raises(ValueError, match="not a stencil"):
+        parse("circle(2)")
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match=r"at least \(2, 2\) for this stencil, got \(1, 5\)"):
+        increments(torch.randn(1, 1, 5, 2), box(2))
+    with pytest.raises(ValueError, match="for a stencil of 2 axes"):
+        increments(torch.randn(1, 5, 2), box(2))
+    with pytest.raises(TypeError, match="floating-point"):
+        increments(torch.ones(1, 5, 5, 2, dtype=torch.long), box(2))
+    with pytest.raises(ValueError, match="add to 0"):
+        Stencil(((0,), (1,)), (1, 1), 1.0)
+    with pytest.raises(ValueError, match="`volume` must be positive"):
+        Stencil(((0,), (1,)), (-1, 1), -1.0)
+    with pytest.raises(ValueError, match="do not make"):
+        Stencil(((0,), (1,)), (-1, 1), 1.0, ((2,),))
+    with pytest.raises(ValueError, match="no tiling"):
+        increments(torch.randn(1, 5, 2), Stencil(((0,), (1,)), (-1, 1), 1.0), disjoint=True)
+    for bad in (0, -1):
+        with pytest.raises(ValueError, match="at least 1"):
+            box(2, bad)
+    with pytest.raises(TypeError, match="integer"):
+        diamond(1.5)  # pyright: ignore
+    with pytest.raises(ValueError, match="`axis` must be below 2"):
+        line(2, 2)

@@ -1,0 +1,210 @@
+"""The loss terms, against the original's values and closed forms."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from levyjepa.lattice import box, diamond, line, sample_sheet
+from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps
+from levyjepa.objectives import LeJEPA, LevyRegularizer, SIGReg, invariance
+
+LAW = Brownian(0.125) + CompoundPoisson(2.0, LaplaceJumps(1.0))
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def original(shared_data):
+    arrays = np.load(shared_data / "reference" / "reference.npz")
+    values = json.loads((shared_data / "reference" / "reference.json").read_text())
+    return {name: torch.from_numpy(arrays[name]) for name in arrays}, values
+
+
+def test_original_terms(original):
+    arrays, values = original
+    z = arrays["projections"]
+    assert SIGReg()(z, directions=arrays["directions"]).item() == pytest.approx(
+        values["sigreg"], rel=1e-10
+    )
+    assert invariance(z).item() == pytest.approx(values["invariance"], rel=1e-10)
+    for case in values["within"]:
+        law = case["law"]
+        term = LevyRegularizer.reference(law["alpha"], law["sigma"], law["lam"])
+        got = term(arrays["within_field"], rotation=arrays["within_rotation"]).item()
+        assert got == pytest.approx(case["loss"], rel=1e-6)  # the original found u_max to 1e-6
+
+
+def test_prior_is_smallest_on_a_sheet_of_its_own_law():
+    term = LevyRegularizer(LAW, (box(2),))
+    sheet = sample_sheet(LAW, box(2), (16, 16), 8, 8, generator())
+    smooth = Brownian(2.0)
+    noise = sample_sheet(smooth, box(2), (16, 16), 8, 8, generator())
+    assert term(sheet, generator=generator()) < 0.3 * term(noise, generator=generator())
+    assert term(sheet, generator=generator()) < 0.01 * term(torch.zeros_like(sheet))
+
+
+def test_descent_makes_increments_follow_the_law():
+    """From white noise of a fifth of the scale, to the noise floor of the statistic."""
+    field = torch.nn.Parameter(0.2 * torch.randn(4, 12, 12, 8, generator=generator()))
+    term, optimizer = LevyRegularizer(LAW), torch.optim.Adam([field], lr=0.05)
+    start = term(field, generator=generator()).item()
+    for step in range(200):
+        optimizer.zero_grad()
+        loss = term(field, generator=generator(step))
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.02 * start
+
+
+@pytest.mark.parametrize(
+    ("stencils", "grid"),
+    [
+        ((line(),), (30,)),
+        ((box(2), diamond(), line(2, 0)), (9, 7)),
+        ((box(3, pace=(0.5, 1, 1)),), (4, 6, 5)),
+    ],
+    ids=["sequence", "image", "video"],
+)
+def test_sequences_images_and_videos(stencils, grid):
+    field = torch.randn(2, *grid, 6, generator=generator(), requires_grad=True)
+    loss = LevyRegularizer(LAW, stencils)(field)
+    loss.backward()
+    assert loss.ndim == 0
+    assert field.grad is not None
+    assert field.grad.abs().sum() > 0
+
+
+def test_same_generator_same_loss():
+    field, z = torch.randn(2, 6, 6, 4), torch.randn(2, 20, 8)
+    for term, x in ((LevyRegularizer(LAW), field), (SIGReg(), z)):
+        assert term(x, generator=generator(3)) == term(x, generator=generator(3))
+        assert term(x, generator=generator(3)) != term(x, generator=generator(4))
+
+
+def test_importing_and_calling_leave_the_global_generator_to_its_owner():
+    field = torch.randn(2, 6, 6, 4)
+    state = torch.get_rng_state()
+    LevyRegularizer(LAW)(field, generator=generator())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_autocast_does_not_touch_the_statistics():
+    field, z = torch.randn(2, 9, 9, 8), torch.randn(2, 64, 16)
+    for term, x in ((LevyRegularizer(LAW), field), (SIGReg(), z)):
+        want = term(x, generator=generator())
+        with torch.autocast("cpu", torch.bfloat16):
+            assert term(x, generator=generator()) == want
+            assert term(x.bfloat16(), generator=generator()).dtype == torch.float32
+
+
+def test_sigreg_of_a_gaussian_is_its_null_mean():
+    """E over samples = integral of (1 - e^(-u^2)) e^(-u^2/2): 5 sigma of 64 directions' spread."""
+    z = torch.randn(50, 200, 4, generator=generator(), dtype=torch.float64)
+    u = torch.linspace(0, 3, 17, dtype=torch.float64)
+    mean = 2 * torch.trapezoid((1 - torch.exp(-(u**2))) * torch.exp(-(u**2) / 2), u).item()
+    each = torch.stack([SIGReg(64)(view[None], generator=generator(n)) for n, view in enumerate(z)])
+    assert abs(each.mean().item() - mean) < 5 * each.std().item() / 50**0.5
+    assert SIGReg()(z * 3) > 10 * mean
+    assert SIGReg()(z * 0) > 10 * mean
+
+
+def test_views_are_kept_apart():
+    """Two views, each far from Gaussian but Gaussian together, are seen."""
+    z = torch.randn(1, 400, 2, generator=generator(), dtype=torch.float64)
+    order = z[0, :, 0].argsort()
+    halves = torch.stack([z[0, order[:200]], z[0, order[200:]]])
+    assert SIGReg()(halves, generator=generator()) > 5 * SIGReg()(z, generator=generator())
+
+
+def test_invariance_by_hand():
+    z = torch.tensor([[[0.0, 0.0]], [[2.0, 0.0]], [[4.0, 6.0]]])
+    assert invariance(z).item() == pytest.approx((4 + 0 + 4 + 4 + 4 + 16) / 6)
+    assert invariance(z, num_global=2).item() == pytest.approx((1 + 0 + 1 + 0 + 9 + 36) / 6)
+
+
+def test_weighted_sum():
+    z, field = torch.randn(4, 32, 8), torch.randn(128, 6, 6, 4)
+    loss = LeJEPA(LevyRegularizer(LAW), gamma=0.5, lamb=0.1, kappa=2.0)(z, field)
+    want = 0.5 * loss.levy + 0.1 * loss.sigreg + 2.0 * 0.9 * loss.invariance
+    assert torch.allclose(loss.total, want)
+    parts = LeJEPA(LevyRegularizer(LAW))(z, [field[:64], field[64:]], generator=generator())
+    assert parts.levy.isfinite()
+
+
+def test_gamma_zero_computes_nothing_of_the_prior():
+    class Fails(LevyRegularizer):
+        def _term(self, *args):
+            raise AssertionError("computed")
+
+    loss = LeJEPA(Fails(LAW), gamma=0.0)(torch.randn(2, 8, 4), torch.randn(16, 6, 6, 4))
+    assert loss.levy is None
+
+
+def test_compiled_equals_eager():
+    field = torch.randn(2, 7, 7, 4)
+    rotation = torch.linalg.qr(torch.randn(4, 4))[0]
+    term = LevyRegularizer.reference()
+    assert torch.allclose(torch.compile(term)(field, rotation), term(field, rotation), rtol=1e-5)
+
+
+def _sigreg_on_a_rank(rank, world, address, z, directions, queue):
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
+    part = z.chunk(world, 1)[rank].clone().requires_grad_()
+    loss = SIGReg()(part, directions)
+    loss.backward()
+    drawn = SIGReg(8)(part.detach(), generator=None)
+    queue.put((rank, loss.item(), (part.grad / world).numpy(), drawn.item()))
+    dist.destroy_process_group()
+
+
+def test_two_ranks_are_one_joint_batch(tmp_path):
+    """Loss and gradient; data-parallel training averages gradients, hence the division."""
+    z = torch.randn(2, 20, 4, dtype=torch.float64, generator=generator())
+    directions = torch.nn.functional.normalize(torch.randn(4, 6, dtype=torch.float64), dim=0)
+    joint = z.clone().requires_grad_()
+    want = SIGReg()(joint, directions)
+    want.backward()
+    context = mp.get_context("spawn")
+    queue = context.SimpleQueue()
+    address = f"file://{tmp_path}/rendezvous"
+    mp.spawn(_sigreg_on_a_rank, (2, address, z, directions, queue), 2)
+    got = {rank: rest for rank, *rest in (queue.get() for _ in range(2))}
+    for rank in (0, 1):
+        loss, grad, drawn = got[rank]
+        assert loss == pytest.approx(want.item(), rel=1e-12)
+        assert np.allclose(grad, joint.grad.chunk(2, 1)[rank].numpy(), rtol=1e-10, atol=1e-15)
+        assert drawn == got[0][2]  # undirected ranks still draw the same directions
+
+
+def test_bad_input_is_named():
+    term = LevyRegularizer(LAW)
+    with pytest.raises(ValueError, match="grid of at least"):
+        term(torch.randn(2, 1, 1, 4))
+    with pytest.raises(ValueError, match="a channel for each of its 2 stencils, got 1"):
+        term(torch.randn(2, 5, 5, 1))
+    with pytest.raises(ValueError, match="for a stencil of 2 axes"):
+        term(torch.randn(2, 25, 4))
+    with pytest.raises(ValueError, match=r"`rotation` must be \(4, 4\)"):
+        term(torch.randn(2, 5, 5, 4), rotation=torch.eye(3))
+    with pytest.raises(ValueError, match=r"`projections` must be \(V, N, D\)"):
+        SIGReg()(torch.randn(5, 4))
+    with pytest.raises(ValueError, match=r"`directions` must be \(4, K\)"):
+        SIGReg()(torch.randn(2, 5, 4), directions=torch.randn(3, 8))
+    with pytest.raises(ValueError, match="`num_global` must be from 1 to 2"):
+        invariance(torch.randn(2, 5, 4), num_global=3)
+    with pytest.raises(TypeError, match="`law` must be a Law"):
+        LevyRegularizer("Brownian")  # pyright: ignore
+    with pytest.raises(ValueError, match="`levy` must be given"):
+        LeJEPA(gamma=1.0)
+    for name, bad in (("gamma", -1.0), ("kappa", math.nan), ("lamb", 1.5)):
+        with pytest.raises(ValueError, match=f"`{name}` must be"):
+            LeJEPA(LevyRegularizer(LAW), **{name: bad})
+    with pytest.raises(ValueError, match="one number of axes"):
+        LevyRegularizer(LAW, (box(2), box(3)))
