@@ -58,7 +58,7 @@ def write_run(
         }
         found = {"linear_probe": leaf(probe), "knn": leaf(probe - 0.005), **baselines}
         if not labelled:
-            found = {"images": 1000}
+            found = {"labelled": False}
         (folder / "evaluation.json").write_text(json.dumps(found), "utf-8")
         _write_gallery(folder / "gallery.npz", random, gamma, labelled, classes)
     return folder

@@ -23,7 +23,7 @@ LOSSES = {
     "train/probe_loss": ("Online probe", "Cross-entropy of a classifier trained alongside."),
     "test/acc": ("Test accuracy", "Of that online probe, on images never trained on."),
 }
-SHOWN = 8  # images of a gallery
+SHOWN = 10  # images of a gallery
 
 
 @dataclass(frozen=True)
