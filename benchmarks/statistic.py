@@ -23,7 +23,7 @@ ROUNDS = 15
 
 
 def plain(x: Tensor, rule: Quadrature) -> Tensor:
-    """The statistic as the formula reads: cosine and sine of a [nodes, images, increments] array."""
+    """The statistic as the formula reads: waves in a [nodes, images, increments] array."""
     angle = x * rule.nodes.to(x.dtype)[:, None, None]
     target = LAW.characteristic_function(rule.nodes).to(x.dtype)[:, None]
     gap = (angle.cos().mean(-1) - target) ** 2 + angle.sin().mean(-1) ** 2

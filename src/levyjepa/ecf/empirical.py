@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _RESTART = 8  # powers that one chain takes before it begins anew from a sine and cosine
-_CHUNK = {"cpu": 2**15, "cuda": 2**20}  # samples at a time
+_CHUNK = {"cpu": 2**16, "cuda": 2**20}  # samples at a time
 
 
 def empirical_cf(samples: Tensor, nodes: Tensor, step: float | None) -> tuple[Tensor, Tensor]:
