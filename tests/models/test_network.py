@@ -72,3 +72,16 @@ def test_no_classes_no_probe():
     assert network(num_classes=0).probe is None
     with pytest.raises(ValueError, match="`num_classes` must be at least 0, got -1"):
         network(num_classes=-1)
+
+
+def test_an_untrained_copy_is_a_function_of_its_seed_and_touches_no_other_draw():
+    model = network(num_classes=3)
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    first, again, other = model.untrained(1), model.untrained(1), model.untrained(2)
+    assert torch.equal(torch.rand(1), expected)
+    weight = first.encoder.embed[1].weight
+    assert torch.equal(weight, again.encoder.embed[1].weight)
+    assert not torch.equal(weight, other.encoder.embed[1].weight)
+    assert first.state_dict().keys() == model.state_dict().keys()

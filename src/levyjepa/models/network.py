@@ -1,7 +1,8 @@
 """The encoder with the heads that training needs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 from torchvision.ops import MLP
 
@@ -40,6 +41,7 @@ class Network(nn.Module):
         prior: bool,
     ) -> None:
         super().__init__()
+        self.settings = (config, image_size, num_classes, prior)
         count("num_classes", num_classes, least=0)
         self.encoder = Encoder(
             config.name,
@@ -77,3 +79,10 @@ class Network(nn.Module):
             projection=self.projection(encoding.embedding),
             field=self.patch_projection(encoding.field) if field else None,
         )
+
+    def untrained(self, seed: int) -> "Network":
+        """Return a randomly initialised network of the same shape, a function of `seed` alone."""
+        config, image_size, num_classes, prior = self.settings
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return Network(replace(config, pretrained=False), image_size, num_classes, prior)

@@ -1,0 +1,135 @@
+"""What a report shows of a network: jump maps, increments and nearest neighbours."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize as unit
+from torch.utils.data import Dataset
+
+from levyjepa.conf.schema import DataConfig
+from levyjepa.data import Source, normalise, test_loader
+from levyjepa.evaluation.evaluate import subset
+from levyjepa.evaluation.features import frozen
+from levyjepa.evaluation.jumps import jump_map
+from levyjepa.lattice import box, increments
+from levyjepa.laws import Law
+from levyjepa.models import Network
+
+IMAGES, NEIGHBOURS = 12, 5
+TEST, TRAIN = 256, 2000  # images drawn to choose from
+INCREMENTS = 20_000
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """M test images and what the network makes of them."""
+
+    images: np.ndarray  # (M, H, W, 3) of uint8, spread over the classes
+    labels: np.ndarray  # (M,), -1 where there is none
+    classes: np.ndarray  # names of the labels
+    jump_probability: np.ndarray  # (M, h - 1, w - 1)
+    increments: np.ndarray  # (n,), box(2) increments of projected fields of test images
+    increments_before: np.ndarray  # (n,), the same of an untrained network
+    neighbours: np.ndarray  # (M, 5, H, W, 3) of uint8, nearest first, of the training images drawn
+    neighbour_labels: np.ndarray  # (M, 5)
+
+    def save(self, path: str | Path) -> None:
+        """Write an .npz of all arrays."""
+        np.savez_compressed(path, **asdict(self))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Gallery":
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+
+
+@torch.no_grad()
+def gallery(
+    network: Network,
+    source: Source,
+    config: DataConfig,
+    law: Law,
+    *,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    rescale: bool = False,
+) -> Gallery:
+    """Collect a gallery from 256 test and 2,000 training images.
+
+    Args:
+        network: What was trained.
+        source: The images.
+        config: How they are loaded.
+        law: The law of the field's increments.
+        device: Where networks compute.
+        seed: Draws the images, the increments and the untrained network.
+        rescale: For a network trained without the prior, see `jump_map`.
+    """
+    shown, drawn = subset(source.test, TEST, seed), subset(source.train, TRAIN, seed)
+    test = _look(network, shown, source, config, device)
+    before = _look(network.untrained(seed), shown, source, config, device)
+    train = _look(network, drawn, source, config, device, field=False)
+    chosen = _spread(test.labels, IMAGES)
+    similarity = unit(test.embedding[chosen]) @ unit(train.embedding).T
+    nearest = similarity.topk(min(NEIGHBOURS, len(train.labels))).indices
+    return Gallery(
+        images=_channels_last(test.images[chosen]),
+        labels=test.labels[chosen].numpy(),
+        classes=np.array(source.classes, dtype=np.str_),
+        jump_probability=jump_map(test.field[chosen], law, rescale).numpy(),
+        increments=_increments(test.field, seed),
+        increments_before=_increments(before.field, seed),
+        neighbours=_channels_last(train.images[nearest]),
+        neighbour_labels=train.labels[nearest].numpy(),
+    )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    images: Tensor
+    labels: Tensor
+    embedding: Tensor
+    field: Tensor  # no channels where it was not asked for
+
+
+def _look(
+    network: Network,
+    dataset: Dataset,
+    source: Source,
+    config: DataConfig,
+    device: str | torch.device,
+    field: bool = True,
+) -> _Seen:
+    parts = []
+    with frozen(network.to(device)):
+        for batch in test_loader(dataset, config):
+            images = normalise(batch.images.to(device), source.mean, source.std)
+            output = network(images, field=field)
+            projected = images[:, :0] if output.field is None else output.field.float()
+            parts.append((batch.images, batch.labels, output.embedding.float(), projected))
+    return _Seen(*(torch.cat(part).cpu() for part in zip(*parts, strict=True)))
+
+
+def _increments(field: Tensor, seed: int) -> np.ndarray:
+    values = increments(field, box(2)).flatten()
+    generator = torch.Generator().manual_seed(seed)
+    return values[torch.randperm(len(values), generator=generator)[:INCREMENTS]].numpy()
+
+
+def _spread(labels: Tensor, count: int) -> list[int]:
+    """The first of every class, then the second, and so on."""
+    seen: Counter[int] = Counter()
+    turn = []
+    for label in labels.tolist():
+        turn.append((seen[label], label))
+        seen[label] += 1
+    return sorted(range(len(turn)), key=turn.__getitem__)[:count]
+
+
+def _channels_last(images: Tensor) -> np.ndarray:
+    return images.movedim(-3, -1).contiguous().numpy()
