@@ -1,0 +1,202 @@
+"""What is drawn of a group: curves, increments beside their law, jump maps, neighbours."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy import stats
+
+from levyjepa import laws
+from levyjepa.report import figures, pictures
+from levyjepa.report.cells import Cell, Group
+from levyjepa.report.folder import Run
+
+LOSSES = {
+    "train/lejepa_loss": ("Total loss", "The weighted sum of the three terms."),
+    "train/inv": ("Invariance", "How far apart views of one image are."),
+    "train/sigreg": ("SIGReg", "How far a batch of embeddings is from an isotropic Gaussian."),
+    "train/levy": ("Lévy", "How far increments within an image are from the law."),
+    "train/probe_loss": ("Online probe", "Cross-entropy of a classifier trained alongside."),
+    "test/acc": ("Test accuracy", "Of that online probe, on images never trained on."),
+}
+SHOWN = 10  # images of a gallery
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A drawing with a head above and a sentence below."""
+
+    title: str
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A small picture and what it is."""
+
+    source: str
+    caption: str
+    kind: str = ""  # right, wrong: a neighbour's class
+    colour: str = ""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A group's pictures; a part that its runs don't hold is empty."""
+
+    name: str
+    cells: list[Cell]
+    curves: list[Panel]
+    increments: list[Panel]
+    rescaled: list[str]  # names of cells
+    jumps: list[list[Tile]]  # strips
+    neighbours: list[list[list[Tile]]]  # cards of rows
+    agreement: list[str]  # sentences
+
+
+def draw(group: Group) -> Drawing:
+    """Draw a group; of each cell, the first run that has a gallery."""
+    shown = [(cell, [run for run in cell.runs if run.gallery][:1]) for cell in group.cells]
+    drawn = [(cell, runs[0]) for cell, runs in shown if runs]
+    return Drawing(
+        group.name,
+        group.cells,
+        _curves(group.cells),
+        [panel for cell, run in drawn for panel in _increments(cell, run)],
+        [cell.name for cell, run in drawn if _rescaled(run)],
+        _jumps(drawn),
+        _neighbours(drawn),
+        [f"{cell.name}: {_agreement(run)}" for cell, run in drawn if _agreement(run)],
+    )
+
+
+def _curves(cells: list[Cell]) -> list[Panel]:
+    runs = [run for cell in cells for run in cell.runs]
+    axis = "step" if max(run.epochs for run in runs) < 3 else "epoch"
+    panels = []
+    for name, (title, caption) in LOSSES.items():
+        series = [
+            figures.Series(cell.colour, [c for run in cell.runs if len(c := run.curve(name, axis))])
+            for cell in cells
+        ]
+        series = [each for each in series if each.curves]
+        if series:
+            svg = figures.learning_curves(series, axis, percent=name == "test/acc")
+            panels.append(Panel(title, svg, caption))
+    return panels
+
+
+def _increments(cell: Cell, run: Run) -> list[Panel]:
+    text = run.settings["objective.law"]
+    law, variance = _law_samples(text)
+    before, after = (
+        _comparable(run.gallery[name], variance if _rescaled(run) else None)
+        for name in ("increments_before", "increments")
+    )
+    tails = [
+        f"{name} {_number(stats.kurtosis(sample))}"
+        for name, sample in (("at the start", before), ("after training", after), ("law", law))
+        if len(sample)
+    ]
+    return [
+        Panel(
+            f"{cell.name}: how often each size occurs",
+            figures.density(law, before, after, cell.colour),
+            f"Excess kurtosis, the weight of the tails: {', '.join(tails)}.",
+        ),
+        Panel(
+            f"{cell.name}: quantile against quantile",
+            figures.quantiles(law, before, after, cell.colour),
+            "On the diagonal, increments have exactly the law.",
+        ),
+    ]
+
+
+def _rescaled(run: Run) -> bool:
+    return not run.gamma and _law_samples(run.settings["objective.law"])[1] is not None
+
+
+def _number(value: float) -> str:
+    return f"{round(value, 1) + 0.0:.1f}".replace("-", "−")
+
+
+@lru_cache(maxsize=4)
+def _law_samples(text: str) -> tuple[np.ndarray, float | None]:
+    """Samples of a law, and its variance where it has a finite one."""
+    law = laws.parse(text)
+    with torch.no_grad():
+        samples = law.sample((200_000,), generator=torch.Generator().manual_seed(0))
+        variance = float(law.variance())
+        return samples.numpy(), variance if np.isfinite(variance) else None
+
+
+def _comparable(sample: np.ndarray, variance: float | None) -> np.ndarray:
+    """Finite values, scaled to have `variance` where that can be."""
+    sample = sample[np.isfinite(sample)].astype(float)
+    spread = sample.std() if len(sample) else 0.0
+    return sample * np.sqrt(variance) / spread if variance and spread else sample
+
+
+def _jumps(drawn: list[tuple[Cell, Run]]) -> list[list[Tile]]:
+    """A strip for each image: it, and the map of each cell; a strip for each cell, if its own."""
+    strips = []
+    for together in [drawn] if _same_images(drawn) else [[one] for one in drawn]:
+        gallery = together[0][1].gallery
+        for i, image in enumerate(gallery["images"][:SHOWN]):
+            strip = [Tile(pictures.thumbnail(image), _class(gallery, gallery["labels"][i]))]
+            strip += [
+                Tile(
+                    pictures.jump_map(image, run.gallery["jump_probability"][i].clip(0, 1)),
+                    cell.name,
+                    colour=cell.colour,
+                )
+                for cell, run in together
+            ]
+            strips.append(strip)
+    return strips
+
+
+def _neighbours(drawn: list[tuple[Cell, Run]]) -> list[list[list[Tile]]]:
+    """A card for each image: itself, then a row of neighbours for each cell."""
+    cards = []
+    for together in [drawn] if _same_images(drawn) else [[one] for one in drawn]:
+        gallery = together[0][1].gallery
+        for i, image in enumerate(gallery["images"][:SHOWN]):
+            label = gallery["labels"][i]
+            card = [[Tile(pictures.thumbnail(image), _class(gallery, label))]]
+            for cell, run in together:
+                pairs = zip(
+                    run.gallery["neighbours"][i], run.gallery["neighbour_labels"][i], strict=True
+                )
+                card.append(
+                    [
+                        Tile(
+                            pictures.thumbnail(picture),
+                            _class(gallery, other),
+                            "" if label < 0 else "right" if other == label else "wrong",
+                            cell.colour,
+                        )
+                        for picture, other in pairs
+                    ]
+                )
+            cards.append(card)
+    return cards
+
+
+def _same_images(drawn: list[tuple[Cell, Run]]) -> bool:
+    images = [run.gallery["images"] for _, run in drawn]
+    return bool(images) and all(np.array_equal(each, images[0]) for each in images)
+
+
+def _agreement(run: Run) -> str:
+    labels, others = run.gallery["labels"], run.gallery["neighbour_labels"]
+    if not (labels >= 0).all():
+        return ""
+    return f"{int((others == labels[:, None]).sum())} of {others.size} neighbours share the class"
+
+
+def _class(gallery: dict[str, np.ndarray], label: int) -> str:
+    classes = gallery["classes"]
+    return str(classes[label]) if 0 <= label < len(classes) else ""
