@@ -1,0 +1,85 @@
+"""Images that are read when they are asked for, and the tally of those that can't be."""
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+from torch.utils.data import Dataset
+
+UNLABELLED = -1
+
+
+class CorruptImageError(ValueError):
+    """An image that can't be decoded; its text is the image's name."""
+
+
+class TooManyCorruptError(ValueError):
+    """More than 1 % of the images can't be decoded."""
+
+
+class Images(Dataset):
+    """A map-style data set of (PIL RGB image, label).
+
+    Args:
+        records: one for each image: a path, an array (H, W) or (H, W, 3) of uint8, or a dictionary
+            of `bytes` or `path`, as Hugging Face's undecoded image column gives it.
+        labels: one for each record, -1 where there is none; all of them if None.
+    """
+
+    def __init__(self, records: Sequence[Any], labels: Sequence[int] | None = None) -> None:
+        self.records, self.labels = records, labels
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        """Decode an image; CorruptImageError where it can't be."""
+        record = self.records[index]
+        label = UNLABELLED if self.labels is None else self.labels[index]
+        try:
+            image = ImageOps.exif_transpose(_open(record)).convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise CorruptImageError(self.name(index)) from error
+        return image, UNLABELLED if label is None else int(label)
+
+    def name(self, index: int) -> str:
+        """What to call an image to a person."""
+        record = self.records[index]
+        path = record.get("path") if isinstance(record, dict) else record
+        return str(path) if isinstance(path, (str, Path)) else f"image {index}"
+
+
+class Tally:
+    """The names of corrupt images met so far; more than 1 % of a data set is an error."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.names: set[str] = set()
+
+    def add(self, names: Iterable[str]) -> None:
+        """Count names, each once.
+
+        Raises:
+            TooManyCorruptError: they are more than 1 % of the data set.
+        """
+        self.names.update(names)
+        if len(self.names) > 0.01 * self.size:
+            raise TooManyCorruptError(
+                f"{len(self.names)} of {self.size} images can't be decoded, more than 1 %: {self}."
+            )
+
+    def __str__(self) -> str:
+        shown = ", ".join(sorted(self.names)[:10])
+        return f"{shown} and {len(self.names) - 10} more" if len(self.names) > 10 else shown
+
+
+def _open(record: Any) -> Image.Image:
+    if isinstance(record, np.ndarray):
+        return Image.fromarray(record)
+    if isinstance(record, dict):
+        held = record.get("bytes")
+        return Image.open(record["path"] if held is None else io.BytesIO(held))
+    return Image.open(record)
