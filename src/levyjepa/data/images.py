@@ -24,12 +24,12 @@ class Images(Dataset):
     """A map-style data set of (PIL RGB image, label).
 
     Args:
-        records: one for each image: a path, an array (H, W) or (H, W, 3) of uint8, or a dictionary
+        records: a sequence, for each image a path, a uint8 array (H, W) or (H, W, 3), or a dict
             of `bytes` or `path`, as Hugging Face's undecoded image column gives it.
         labels: one for each record, -1 where there is none; all of them if None.
     """
 
-    def __init__(self, records: Sequence[Any], labels: Sequence[int] | None = None) -> None:
+    def __init__(self, records: Any, labels: Sequence[int] | None = None) -> None:
         self.records, self.labels = records, labels
 
     def __len__(self) -> int:

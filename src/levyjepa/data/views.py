@@ -71,7 +71,7 @@ class Crops:
         self.groups = [(group.count, _crop(config, group, image_size)) for group in config.groups]
 
     def __call__(self, image: Image.Image, key: Sequence[int]) -> tuple[Tensor, ...]:
-        """Return, for each group, (count, 3, size, size) uint8: a pure function of image and key."""
+        """Return, for each group, (count, 3, size, size) uint8; `key` is all their randomness."""
         with _seeded(*key):
             whole = v2.functional.pil_to_tensor(image)
             return tuple(
@@ -83,8 +83,8 @@ def _crop(config: ViewsConfig, group: ViewGroup, image_size: int) -> v2.Transfor
     steps: list[nn.Module] = []
     if config.rotation:
         bilinear = v2.InterpolationMode.BILINEAR
-        steps.append(v2.RandomRotation(config.rotation, interpolation=bilinear))
-    steps.append(v2.RandomResizedCrop(group.size or image_size, tuple(group.scale)))
+        steps.append(v2.RandomRotation([-config.rotation, config.rotation], bilinear))
+    steps.append(v2.RandomResizedCrop(group.size or image_size, (group.scale[0], group.scale[1])))
     if config.flip:
         steps.append(v2.RandomHorizontalFlip(config.flip))
     return v2.Compose(steps)
@@ -186,7 +186,7 @@ def _turn(turns: Tensor) -> Tensor:
 
 
 def blur(pixels: Tensor, sigma: Tensor, kernel: int) -> Tensor:
-    """Return pixels (n, 3, h, w) blurred by a Gaussian of `sigma` (n,) pixels; 0 leaves an image."""
+    """Return pixels (n, 3, h, w) blurred by a Gaussian of `sigma` (n,) pixels; 0 is none."""
     n, channels, height, width = pixels.shape
     reach = kernel // 2
     at = torch.arange(-reach, reach + 1, device=pixels.device)
