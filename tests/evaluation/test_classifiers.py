@@ -1,5 +1,6 @@
 import math
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,9 +53,10 @@ def test_a_vote_worked_by_hand(k, temperature, winner):
 @pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (5, 0.07), (20, 0.02), (200, 0.3)])
 def test_knn_agrees_with_scikit_learn(digits, k, temperature):
     train, test = digits
-    other = KNeighborsClassifier(
-        k, metric="cosine", weights=lambda distance: np.exp((1 - distance) / temperature)
-    ).fit(train.embedding.double(), train.labels)
+    vote: Any = lambda distance: np.exp((1 - distance) / temperature)  # noqa: E731
+    other = KNeighborsClassifier(k, metric="cosine", weights=vote).fit(
+        train.embedding.double(), train.labels
+    )
     expected = (other.predict(test.embedding.double()) == test.labels.numpy()).sum()
     assert knn(train, test, k, temperature).correct == expected
 

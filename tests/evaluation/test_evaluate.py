@@ -27,7 +27,8 @@ LAW = Brownian(0.125) + CompoundPoisson(2.0, LaplaceJumps(1.0))
 @pytest.fixture(scope="module")
 def source() -> Source:
     whole = load_source(DATA)
-    return replace(whole, test=Subset(whole.test, range(300)))
+    assert whole.test is not None
+    return replace(whole, test=Subset(whole.test, range(0, 1000, 3)))  # they are sorted by class
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +48,8 @@ def test_the_leaves_of_an_evaluation(network, source):
     for group in (found, found["random_encoder"], found["pixels"]):
         for leaf in (group["linear_probe"], group["knn"]):
             assert set(leaf) == {"accuracy", "correct", "n", "low", "high"}
-            assert leaf["n"] == 300
-            assert leaf["accuracy"] == leaf["correct"] / 300
+            assert leaf["n"] == 334
+            assert leaf["accuracy"] == leaf["correct"] / 334
             assert leaf["low"] < leaf["accuracy"] < leaf["high"]
     assert found["pixels"]["knn"]["accuracy"] > 0.8  # 500 labelled digits
 
@@ -60,9 +61,21 @@ def test_an_untrained_network_is_worth_a_random_encoder(network, source):
     assert evaluate(network.untrained(3), source, DATA, seed=3, limit=200) == found
 
 
-def test_without_labels_there_is_nothing_to_evaluate(network, source):
+def test_without_labels_or_test_images_there_is_nothing_to_evaluate(network, source):
     with pytest.raises(ValueError, match="`source` must be labelled"):
-        evaluate(network, replace(source, classes=[]), DATA)
+        evaluate(network, replace(source, classes=()), DATA)
+    with pytest.raises(ValueError, match="`source` must have test images"):
+        evaluate(network, replace(source, test=None), DATA)
+
+
+def test_without_test_images_training_images_are_shown_and_are_not_their_own_neighbours(
+    network, source
+):
+    few = Subset(source.train, range(0, 4000, 100))
+    seen = gallery(network, replace(source, train=few, test=None, classes=()), DATA, LAW)
+    assert seen.images.shape == (12, 28, 28, 3)
+    shown = {image.tobytes() for image in seen.images}
+    assert not shown & {image.tobytes() for row in seen.neighbours for image in row}
 
 
 def test_a_gallery_shows_every_class_and_its_nearest_neighbours(network, source, seen):

@@ -43,10 +43,12 @@ def evaluate(
         "random_encoder" and "pixels", each {"accuracy", "correct", "n", "low", "high"}.
 
     Raises:
-        ValueError: The source has no labels, or too few images for a probe.
+        ValueError: The source has no labels, no test images, or too few images for a probe.
     """
     if not source.classes:
         raise ValueError(f"`source` must be labelled to be evaluated, got {source.name}.")
+    if source.test is None:
+        raise ValueError(f"`source` must have test images to be evaluated, got {source.name}.")
     train = test_loader(subset(source.train, limit, seed), config)
     test = test_loader(source.test, config)
     prepare = partial(normalise, mean=source.mean, std=source.std)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize as unit
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from levyjepa.conf.schema import DataConfig
 from levyjepa.data import Source, normalise, test_loader
@@ -61,6 +61,8 @@ def gallery(
 ) -> Gallery:
     """Collect a gallery from 256 test and 2,000 training images.
 
+    Where there are no test images, training images that are no neighbours take their place.
+
     Args:
         network: What was trained.
         source: The images.
@@ -70,7 +72,7 @@ def gallery(
         seed: Draws the images, the increments and the untrained network.
         rescale: For a network trained without the prior, see `jump_map`.
     """
-    shown, drawn = subset(source.test, TEST, seed), subset(source.train, TRAIN, seed)
+    shown, drawn = _draw(source, seed)
     test = _look(network, shown, source, config, device)
     before = _look(network.untrained(seed), shown, source, config, device)
     train = _look(network, drawn, source, config, device, field=False)
@@ -87,6 +89,15 @@ def gallery(
         neighbours=_channels_last(train.images[nearest]),
         neighbour_labels=train.labels[nearest].numpy(),
     )
+
+
+def _draw(source: Source, seed: int) -> tuple[Dataset, Dataset]:
+    if source.test is not None:
+        return subset(source.test, TEST, seed), subset(source.train, TRAIN, seed)
+    size: int = len(source.train)  # pyright: ignore[reportArgumentType]
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(seed)).tolist()
+    cut = min(TEST, size // 2)
+    return Subset(source.train, order[:cut]), Subset(source.train, order[cut : cut + TRAIN])
 
 
 @dataclass(frozen=True)
