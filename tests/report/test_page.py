@@ -4,6 +4,7 @@ import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from levyjepa.report import compare_report, experiment_report, run_report
@@ -138,6 +139,16 @@ def test_a_run_s_page_says_how_it_stands_beside_the_baselines(make_run):
 
 def test_worse_than_raw_pixels_is_said(make_run):
     assert "10.5 points below raw pixels’" in Page(run_report(make_run(probe=0.8))).text
+
+
+def test_a_map_with_jumps_everywhere_is_said_to_tell_little(make_run):
+    run = make_run()
+    assert "tells little" not in Page(run_report(run)).text
+    with np.load(run / "gallery.npz") as arrays:
+        gallery = dict(arrays)
+    gallery["jump_probability"] = np.full_like(gallery["jump_probability"], 0.98)
+    np.savez(run / "gallery.npz", **gallery)
+    assert "gamma=1: 0.98 on average, a jump nearly everywhere" in Page(run_report(run)).text
 
 
 def test_unlabelled_images_have_no_probe_section(make_run):

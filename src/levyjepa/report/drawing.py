@@ -52,6 +52,7 @@ class Drawing:
     increments: list[Panel]
     rescaled: list[str]  # names of cells
     jumps: list[list[Tile]]  # strips
+    likely: list[str]  # sentences
     neighbours: list[list[list[Tile]]]  # cards of rows
     agreement: list[str]  # sentences
 
@@ -67,6 +68,7 @@ def draw(group: Group) -> Drawing:
         [panel for cell, run in drawn for panel in _increments(cell, run)],
         [cell.name for cell, run in drawn if _rescaled(run)],
         _jumps(drawn),
+        [_likely(cell, run) for cell, run in drawn],
         _neighbours(drawn),
         [f"{cell.name}: {_agreement(run)}" for cell, run in drawn if _agreement(run)],
     )
@@ -156,6 +158,14 @@ def _jumps(drawn: list[tuple[Cell, Run]]) -> list[list[Tile]]:
             ]
             strips.append(strip)
     return strips
+
+
+def _likely(cell: Cell, run: Run) -> str:
+    probability = run.gallery["jump_probability"]
+    sentence = f"{cell.name}: {probability.mean():.2f} on average"
+    if probability.mean() > 0.9:
+        return f"{sentence}, a jump nearly everywhere, so its map tells little."
+    return f"{sentence}, above one half at {100 * (probability > 0.5).mean():.0f} % of corners."
 
 
 def _neighbours(drawn: list[tuple[Cell, Run]]) -> list[list[list[Tile]]]:

@@ -73,7 +73,7 @@ def _overlay(ax: Axes, image: np.ndarray, probability: np.ndarray) -> None:
     patch = np.array(image.shape[:2]) / (np.array(probability.shape) + 1)
     row, column = np.indices(probability.shape) + 1
     discs = [
-        Circle((x, y), patch.min() * (0.08 + 0.38 * p))
+        Circle((x, y), patch.min() * (0.07 + 0.31 * p))
         for x, y, p in zip(
             (column * patch[1]).flat, (row * patch[0]).flat, probability.flat, strict=True
         )
