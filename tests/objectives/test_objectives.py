@@ -138,6 +138,19 @@ def test_weighted_sum():
     assert parts.levy.isfinite()
 
 
+@pytest.mark.parametrize("grid", [(8, 8), (16, 12)])
+def test_calibrated_prior_is_in_null_deviations_and_rests_where_the_law_holds(grid):
+    term = LevyRegularizer(LAW, (box(2),), calibrated=True)
+    sheets = sample_sheet(LAW, box(2), grid, 8, 400, generator())
+    rotation = torch.eye(8)
+    assert term(sheets, rotation) < 5 / 400**0.5
+    each = torch.stack([term(sheet[None], rotation) for sheet in sheets])
+    assert 0.3 < (each > 0).double().mean() < 0.6  # half are clamped
+    assert each.square().mean() < 2
+    quiet = torch.zeros(4, *grid, 8, requires_grad=True)
+    assert term(quiet + 0.1 * torch.randn(4, *grid, 8, generator=generator())) > 20
+
+
 def test_gamma_zero_computes_nothing_of_the_prior():
     class Fails(LevyRegularizer):
         def _term(self, *args):

@@ -1,10 +1,20 @@
 """From a grid of tokens to increments and their cell volume."""
 
 from levyjepa.expression import evaluate
-from levyjepa.lattice.field import increments, sample_sheet, tiling
+from levyjepa.lattice.field import increments, overlaps, sample_sheet, tiling
 from levyjepa.lattice.stencil import Stencil, box, diamond, line
 
-__all__ = ["Stencil", "box", "diamond", "increments", "line", "parse", "sample_sheet", "tiling"]
+__all__ = [
+    "Stencil",
+    "box",
+    "diamond",
+    "increments",
+    "line",
+    "overlaps",
+    "parse",
+    "sample_sheet",
+    "tiling",
+]
 
 
 def parse(text: str) -> Stencil:

@@ -55,6 +55,31 @@ def tiling(stencil: Stencil, shape: tuple[int, ...]) -> np.ndarray:
     return np.flatnonzero((np.abs(coordinates - coordinates.round()) < 1e-6).all(1))
 
 
+def overlaps(stencil: Stencil, shape: tuple[int, ...]) -> dict[float, int]:
+    """How cells laid at all positions of `shape` overlap: shared part of the volume -> pairs.
+
+    Pairs are ordered, and each position makes one with itself, of part 1. Pairs that share
+    nothing are left out.
+
+    >>> from levyjepa.lattice import box, line
+    >>> overlaps(box(2), (3, 3)), overlaps(line(1, length=2), (4,))
+    ({1.0: 9}, {1.0: 4, 0.5: 6})
+    """
+    reach = [range(-min(e, n), min(e, n) + 1) for e, n in zip(stencil.extent, shape, strict=True)]
+    moves = np.stack(np.meshgrid(*reach, indexing="ij"), -1).reshape(-1, stencil.ndim)
+    # In the steps' own coordinates a cell is the unit cube; axes without a step share all or none.
+    along = len(stencil.steps)
+    coordinates = np.abs(moves @ np.linalg.inv(stencil.basis)).round(9)
+    parts = np.clip(1 - coordinates[:, :along], 0, 1).prod(1)
+    parts *= (coordinates[:, along:] == 0).all(1)
+    pairs = np.clip(np.array(shape) - np.abs(moves), 0, None).prod(1)
+    found: dict[float, int] = {}
+    for part, count in sorted(zip(parts.round(9).tolist(), pairs.tolist(), strict=True))[::-1]:
+        if part > 0 and count > 0:
+            found[part] = found.get(part, 0) + count
+    return found
+
+
 def sample_sheet(
     law: Law,
     stencil: Stencil,

@@ -1,13 +1,14 @@
 """The Lévy prior: the increments of a field follow a law."""
 
+import copy
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from levyjepa import checks
-from levyjepa.ecf import Quadrature, distance, equispaced, gauss_laguerre
-from levyjepa.lattice import Stencil, box, diamond, increments
+from levyjepa.ecf import Quadrature, distance, equispaced, gauss_laguerre, null
+from levyjepa.lattice import Stencil, box, diamond, increments, overlaps
 from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps, Law
 
 
@@ -18,11 +19,17 @@ class LevyRegularizer(nn.Module):
     increments, over positions and its channels, are one sample, compared with the law by
     `levyjepa.ecf.statistic`; the mean over images and stencils is the loss.
 
+    Exact samples of a law do not score 0 but the statistic's null mean, which depends on the grid.
+    `calibrated` takes it away and divides by the null deviation (`levyjepa.ecf.null`), so an
+    image of the law scores 0 +- 1 on any grid; a stencil whose mean over the batch falls below 0
+    no longer pulls.
+
     Args:
         law: what increments should look like, per unit volume. A learnable law trains with the
             network.
         stencils: whose increments are tested.
         quadrature: makes the rule for a law and a cell volume; 64 equispaced nodes if None.
+        calibrated: measure in null deviations above the null mean.
 
     >>> law = Brownian(sigma=0.125) + CompoundPoisson(rate=2.0, jumps=LaplaceJumps(alpha=1.0))
     >>> tokens = torch.randn(8, 14, 14, 384, requires_grad=True)  # (B, H, W, C)
@@ -36,6 +43,7 @@ class LevyRegularizer(nn.Module):
         law: Law,
         stencils: Sequence[Stencil] = (box(2), diamond()),
         quadrature: Callable[[Law, float], Quadrature] | None = None,
+        calibrated: bool = False,
     ) -> None:
         super().__init__()
         if not isinstance(law, Law):
@@ -49,6 +57,8 @@ class LevyRegularizer(nn.Module):
         make = quadrature or (lambda law, volume: equispaced(law, volume=volume))
         rules = [make(law, stencil.volume) for stencil in stencils]
         self._steps = [rule.step for rule in rules]
+        self.calibrated = calibrated
+        self._nulls: dict[tuple, tuple[float, float]] = {}
         for n, rule in enumerate(rules):
             self.register_buffer(f"_nodes{n}", rule.nodes, persistent=False)
             self.register_buffer(f"_weights{n}", rule.weights, persistent=False)
@@ -113,7 +123,30 @@ class LevyRegularizer(nn.Module):
         target = getattr(self, f"_target{n}", None)
         if target is None:
             target = self.law.characteristic_function(nodes, stencil.volume)
-        return distance(samples, target, nodes, weights, self._steps[n]).mean()
+        mean = distance(samples, target, nodes, weights, self._steps[n]).mean()
+        if not self.calibrated:
+            return mean
+        null_mean, null_std = self._null(n, tuple(field.shape[1:]))
+        return ((mean - null_mean) / null_std).clamp_min(0)
+
+    def _null(self, n: int, shape: tuple[int, ...]) -> tuple[float, float]:
+        """Null mean and deviation for stencil `n` on a field of `shape` (*grid, C).
+
+        A learnable law's are those it began with.
+        """
+        key = (n, shape)
+        if key not in self._nulls:
+            stencil, *grid = self.stencils[n], *shape[:-1]
+            rule = Quadrature(
+                self.get_buffer(f"_nodes{n}").double().cpu(),
+                self.get_buffer(f"_weights{n}").double().cpu(),
+            )
+            room = tuple(size - reach for size, reach in zip(grid, stencil.extent, strict=True))
+            law = copy.deepcopy(self.law).cpu()
+            with torch.no_grad():
+                found = null(law, stencil.volume, rule, overlaps(stencil, room), shape[-1])
+            self._nulls[key] = (found.mean.item(), found.std.item())
+        return self._nulls[key]
 
 
 def random_rotation(
