@@ -46,23 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     options = parser.parse_args(given)
-    debug = options.debug or bool(os.environ.get("LEVYJEPA_DEBUG"))
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    logging.getLogger("levyjepa").setLevel(logging.DEBUG if debug else logging.INFO)
-    if not debug:
-        warnings.simplefilter("ignore")
-        for name in ("lightning.pytorch", "lightning.fabric"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+    options.debug = options.debug or bool(os.environ.get("LEVYJEPA_DEBUG"))
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("levyjepa").setLevel(logging.DEBUG if options.debug else logging.INFO)
     try:
         return options.run(options)
     except KeyboardInterrupt as interruption:
         _say(f"{interruption or 'Interrupted.'}\nTo go on: {_again(options, interruption)}")
         return 130
     except Exception as error:
-        if debug:
+        if options.debug:
             raise
-        ours = isinstance(error, (ValueError, TypeError, OSError, RuntimeError))
-        kind = "" if ours else f"{type(error).__name__}: "
+        plain = isinstance(error, (ValueError, TypeError, OSError, RuntimeError))
+        kind = "" if plain else f"{type(error).__name__}: "
         _say(f"levyjepa {options.command}: {kind}{' '.join(str(error).split())}")
         return 2
 
@@ -71,6 +67,7 @@ def _train(options: argparse.Namespace) -> int:
     from levyjepa.conf.compose import compose
     from levyjepa.training.run import train
 
+    _quieten(options)
     result = train(compose(options.overrides))
     if not _first():
         return 0
@@ -89,6 +86,7 @@ def _train(options: argparse.Namespace) -> int:
 def _experiment(options: argparse.Namespace) -> int:
     from levyjepa.training.experiment import markdown, run_experiment
 
+    _quieten(options)
     result = run_experiment(options.overrides)
     from levyjepa.report import experiment_report, run_report
 
@@ -210,6 +208,14 @@ def _device(config: Any) -> str:
 
     gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return "cuda" if gpu else "cpu"
+
+
+def _quieten(options: argparse.Namespace) -> None:
+    """Lightning sets its level when it is imported; its hints are no news here."""
+    if not options.debug:
+        warnings.simplefilter("ignore")
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _first() -> bool:

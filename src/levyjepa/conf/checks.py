@@ -75,22 +75,26 @@ def check(config: Config) -> None:
 def _grids(config: Config) -> None:
     """Every size is whole patches, and with a prior every grid holds the stencils."""
     patch = _patch_size(config.model)
+    stencils = [lattice.parse(text) for text in config.objective.stencils]
+    spans = [
+        max(max(axis) - min(axis) + 1 for axis in zip(*s.offsets, strict=True)) for s in stencils
+    ]
+    need = max(spans, default=0) if config.objective.gamma else 0
     sizes = {"data.image_size": config.data.image_size}
     sizes |= {
         f"views.groups[{i}].size": g.size for i, g in enumerate(config.views.groups) if g.size
     }
     for key, size in sizes.items():
         count(key, size)
-        if patch and size % patch:
+        if patch is None:
+            continue
+        if size % patch:
             raise ValueError(f"`{key}` must be a multiple of the patch size {patch}, got {size}.")
-        for text in config.objective.stencils if patch and config.objective.gamma else []:
-            offsets = lattice.parse(text).offsets
-            need = max(max(axis) - min(axis) + 1 for axis in zip(*offsets, strict=True))
-            if size // patch < need:
-                raise ValueError(
-                    f"`{key}` must give a grid of at least {need} x {need} patches for {text}, "
-                    f"got {size // patch} x {size // patch}."
-                )
+        if size // patch < need:
+            raise ValueError(
+                f"`{key}` must give a grid of at least {need} x {need} patches for the stencils, "
+                f"got {size // patch} x {size // patch}."
+            )
 
 
 def _patch_size(model: ModelConfig) -> int | None:

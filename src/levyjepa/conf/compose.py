@@ -96,7 +96,7 @@ def flat(tree: dict[str, Any], stem: str = "") -> dict[str, Any]:
 def parse(overrides: list[str]) -> list[Override]:
     """Parse overrides; raise ConfigError where one names no key and no preset."""
     ConfigStore.instance().store("schema", Config)
-    lines = [f"++{line}" if line.startswith(FREE) else line for line in overrides]
+    lines = [f"++{line}" if line.startswith(FREE) else _quoted(line) for line in overrides]
     try:
         parsed = OverridesParser.create().parse_overrides(lines)
     except HydraException as error:
@@ -112,6 +112,16 @@ def parse(overrides: list[str]) -> list[Override]:
         if key.startswith("experiment.") and "experiment" not in chosen:
             raise ConfigError(f"`{key}` needs a preset, such as `experiment=demo`.")
     return parsed
+
+
+def _quoted(line: str) -> str:
+    """Laws and stencils may be written as they are: Hydra takes a bare call for its own."""
+    key, _, value = line.partition("=")
+    if key == "objective.law" and not value.startswith(("'", '"')):
+        return f'{key}="{value}"'
+    if key == "objective.stencils" and not re.search("['\"]", value):
+        return f"{key}=" + re.sub(r"(\w+\([^()]*\))", r'"\1"', value)
+    return line
 
 
 def _known_keys() -> list[str]:

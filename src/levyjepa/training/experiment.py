@@ -225,7 +225,7 @@ def _cell(settings: DictConfig, root: Path, keys: list[str]) -> Cell:
 
 
 def _scores(result: RunResult) -> dict[str, float]:
-    scores = {
+    scores: dict[str, float] = {
         key.removesuffix(".accuracy").replace(".", "/"): value
         for key, value in flat(result.evaluation).items()
         if key.endswith(".accuracy") and isinstance(value, (int, float))

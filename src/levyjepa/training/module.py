@@ -193,5 +193,6 @@ def schedule(step: int, warmup: int, steps: int, floor: float) -> float:
 
 
 def _quadrature(name: str, nodes: int, law: laws.Law, volume: float) -> Quadrature:
-    build = {"equispaced": equispaced, "gauss_laguerre": gauss_laguerre}[name]
-    return build(law, nodes=nodes, volume=volume)
+    if name == "equispaced":
+        return equispaced(law, nodes, volume)
+    return gauss_laguerre(law, nodes)  # as the original: one range for cells of every volume

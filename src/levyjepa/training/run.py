@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import pickle
 import signal
 import threading
@@ -9,12 +10,10 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
@@ -26,11 +25,21 @@ from torch.utils.data import Subset
 from levyjepa import laws
 from levyjepa.conf.compose import flat, from_dict, to_dict
 from levyjepa.conf.schema import Config
-from levyjepa.data import Source, load_source, test_loader, train_loader
+from levyjepa.data import (
+    Batch,
+    Source,
+    Tally,
+    TestBatch,
+    load_source,
+    test_loader,
+    train_loader,
+)
 from levyjepa.evaluation import evaluate, gallery
 from levyjepa.models import Network
 from levyjepa.training.loggers import build_loggers
 from levyjepa.training.module import LOG_EVERY, LevyJEPA
+
+log = logging.getLogger(__name__)
 
 FREE = ("run_dir", "experiment", "logger", "data.workers", "trainer.progress")
 
@@ -168,6 +177,31 @@ class _Stop(Callback):
         return trainer.strategy.reduce_boolean_decision(self.asked, all=False)
 
 
+class _Corrupt(Callback):
+    """Count the images that can't be decoded, and name them at the end."""
+
+    def __init__(self, source: Source) -> None:
+        train: Any = source.train
+        test: Any = source.test or ()
+        self.train, self.test = Tally(len(train)), Tally(len(test))
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Batch, index: int) -> None:
+        """Count those of a training batch."""
+        self.train.add(batch.corrupt)
+
+    def on_validation_batch_start(
+        self, trainer: Any, module: Any, batch: TestBatch, index: int, dataloader_idx: int = 0
+    ) -> None:
+        """Count those of a test batch."""
+        self.test.add(batch.corrupt)
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        """Name them."""
+        for split, tally in (("training", self.train), ("test", self.test)):
+            if tally.names:
+                log.warning("Left out %d corrupt %s images: %s.", len(tally.names), split, tally)
+
+
 @contextmanager
 def _stop_on_signal(run_dir: Path) -> Iterator[_Stop]:
     stop = _Stop(run_dir / "checkpoints" / "last.ckpt")
@@ -204,7 +238,8 @@ class _Images(LightningDataModule):
 
     def val_dataloader(self) -> Any:
         """Test images, no image twice."""
-        trainer, test = self.trainer, self.source.test
+        trainer = self.trainer
+        test: Any = self.source.test
         if not self.source.classes or test is None or trainer is None:
             return []
         share = range(trainer.global_rank, len(test), trainer.world_size)
@@ -244,8 +279,9 @@ def _fit(config: Config, source: Source, run_dir: Path, stop: _Stop) -> tuple[Tr
         "save_on_train_epoch_end": True,
     }
     share = config.data.batch_size * settings.devices * settings.num_nodes
-    every = max(1, min(LOG_EVERY, len(source.train) // share))
-    callbacks: list[Callback] = [stop]
+    images: Any = source.train
+    every = max(1, min(LOG_EVERY, len(images) // share))
+    callbacks: list[Callback] = [stop, _Corrupt(source)]
     if source.classes:
         best = ModelCheckpoint(**checkpoint, filename="best", monitor="test/acc", mode="max")
         callbacks.append(best)
@@ -290,21 +326,13 @@ def _evaluate(
 ) -> None:
     """Write `gallery.npz`, then `evaluation.json`, which says that a run is finished."""
     device, network = trainer.strategy.root_device, module.network
-    look = partial(
-        gallery,
-        source=source,
-        config=config.data,
-        law=laws.parse(config.objective.law),
-        device=device,
-        seed=config.seed,
-        rescale=not module.prior,
-    )
-    before = look(network.untrained(config.seed)).increments
-    shown = asdict(look(network)) | {"increments_before": before, "classes": source.classes}
-    np.savez_compressed(run_dir / "gallery.npz", **shown)
+    law = laws.parse(config.objective.law)
+    where: Any = {"device": device, "seed": config.seed}
+    shown = gallery(network, source, config.data, law, rescale=not module.prior, **where)
+    shown.save(run_dir / "gallery.npz")
     found: dict[str, Any] = {"labelled": bool(source.classes)}
     if source.classes:
-        found |= evaluate(network, source, config.data, device=device, seed=config.seed)
+        found |= evaluate(network, source, config.data, **where)
     part = run_dir / "evaluation.json.part"
     part.write_text(json.dumps(found, indent=2), "utf-8")
     part.rename(run_dir / "evaluation.json")

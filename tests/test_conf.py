@@ -1,0 +1,124 @@
+"""Settings: presets say what they promise, and wrong settings are named."""
+
+import pytest
+
+from levyjepa.conf.compose import ConfigError, amend, compose, from_dict, to_dict
+
+
+@pytest.mark.parametrize(
+    ("name", "kappa", "rate", "lr", "published"),
+    [
+        ("exp1", 1.0, "2.0", 5e-4, {"gamma=0": 0.90726, "gamma=1": 0.91287}),
+        ("exp2", 0.0, "1.0", 5e-5, {"gamma=0": 0.56943, "gamma=1": 0.59057}),
+    ],
+)
+def test_experiments_hold_the_original_hyper_parameters(name, kappa, rate, lr, published):
+    config = compose([f"experiment={name}"])
+    data, views, model = config.data, config.views, config.model
+    objective, optimizer, trainer = config.objective, config.optimizer, config.trainer
+    assert (data.source, data.image_size, data.batch_size) == ("imagenette", 128, 96)
+    assert [(g.count, g.size or data.image_size, tuple(g.scale)) for g in views.groups] == [
+        (4, 128, (0.08, 1.0))
+    ]
+    assert (views.jitter, views.brightness, views.contrast) == (0.8, 0.8, 0.8)
+    assert (views.saturation, views.hue, views.gray, views.flip) == (0.8, 0.2, 0.2, 0.5)
+    assert (views.blur, views.blur_kernel, tuple(views.blur_sigma)) == (0.5, 7, (0.1, 2.0))
+    assert (views.solarize, views.rotation) == (0.2, 0.0)
+    assert (model.name, model.patch_size, model.pooling) == (
+        "vit_small_patch8_224",
+        None,
+        "attention",
+    )
+    assert (model.embedding_dim, model.drop_path, model.pretrained) == (512, 0.1, False)
+    assert model.overrides == {}
+    assert (model.projection_hidden, model.projection_dim) == (2048, 16)
+    assert (model.patch_projection_hidden, model.patch_projection_dim) == (2048, 16)
+    assert objective.law == (
+        f"Brownian(sigma=0.125) + CompoundPoisson(rate={rate}, jumps=LaplaceJumps(alpha=1.0))"
+    )
+    assert (objective.quadrature, objective.nodes) == ("gauss_laguerre", 17)
+    assert objective.stencils == ["box(2)", "diamond()"]
+    assert (objective.kappa, objective.lamb) == (kappa, 0.02)
+    assert (objective.num_directions, objective.knots) == (256, 17)
+    assert (optimizer.lr, optimizer.probe_lr) == (lr, 1e-3)
+    assert (optimizer.weight_decay, optimizer.probe_weight_decay) == (5e-2, 1e-7)
+    assert optimizer.warmup_epochs == 1
+    assert (trainer.max_epochs, trainer.precision) == (800, "auto")
+    assert trainer.gradient_clip is None
+    assert config.experiment is not None
+    assert config.experiment.sweep["objective.gamma"] == [0, 1]
+    assert config.experiment.published == published
+
+
+def test_data_chooses_a_model_and_views_that_fit_unless_told_otherwise():
+    assert compose([]).model.patch_size == 4
+    assert compose(["data=imagenette"]).model.name == "vit_small_patch8_224"
+    assert compose(["experiment=demo"]).model.patch_size == 4
+    assert compose(["data=imagenette", "model=tiny"]).model.patch_size == 4
+    assert compose(["model.overrides.depth=2"]).model.overrides["depth"] == 2
+    law = "Brownian(sigma=1.0) + CompoundPoisson(rate=1.0, jumps=GaussianJumps(sigma=2.0))"
+    assert compose([f"objective.law={law}"]).objective.law == law
+    stencils = compose(["objective.stencils=[box(2), line(2, axis=0)]"]).objective.stencils
+    assert stencils == ["box(2)", "line(2, axis=0)"]
+    assert compose(["model.overrides.reg_tokens=4"]).model.overrides["reg_tokens"] == 4
+
+
+def test_settings_survive_a_file():
+    config = compose(["experiment=demo"])
+    assert to_dict(from_dict(to_dict(config))) == to_dict(config)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("objective.gama=1", "Unknown key `objective.gama`; did you mean `objective.gamma`"),
+        ("gamma=1", "did you mean `objective.gamma`"),
+        ("+foo=1", "Unknown key `foo`"),
+        ("data=mnist6k", "did you mean `data=mnist5k`.* There are: .*mnist5k"),
+        ("experiment=exp3", "There are: demo, exp1, exp2"),
+        ("objective.gamma=abc", "`objective.gamma` must be a number, got 'abc'"),
+        ("seed=1.5", "`seed` must be an integer, got '1.5'"),
+        ("trainer.progress=maybe", "`trainer.progress` must be true or false"),
+        ("seed=0,1", "`seed` must be one value, got 0,1"),
+        ("seed", "An override must read `key=value`"),
+        ("experiment.name=mine", "needs a preset"),
+        ("objective.gamma=-1", "`objective.gamma` must"),
+        ("objective.gamma=nan", "`objective.gamma` must"),
+        ("objective.kappa=-0.1", "`objective.kappa` must"),
+        ("objective.lamb=1.5", "`objective.lamb` must be between 0 and 1, got 1.5"),
+        ("objective.law=Gauss()", "`objective.law`: .*Gauss"),
+        ("objective.stencils=[bux(2)]", r"`objective.stencils\[0\]`: .*bux"),
+        ("objective.stencils=[box(3)]", r"`objective.stencils\[0\]` must be of 2 dimensions"),
+        ("objective.quadrature=simpson", "must be one of equispaced, gauss_laguerre"),
+        ("optimizer.lr=0", "`optimizer.lr` must be positive"),
+        ("trainer.gradient_clip=-1", "`trainer.gradient_clip` must be positive"),
+        ("trainer.devices=0", "`trainer.devices` must be at least 1, got 0"),
+        ("data.batch_size=0", "`data.batch_size` must be at least 1"),
+        ("data.source=nowhere", "`data.source` must be one of mnist5k, "),
+        ("data.image_size=30", "`data.image_size` must be a multiple of the patch size 4, got 30"),
+        ("data.image_size=8", "must give a grid of at least 3 x 3 patches"),
+        ("views.groups=[{count:0}]", r"`views.groups\[0\].count` must be at least 1"),
+        ("views.groups=[{size:10}]", r"`views.groups\[0\].size` must be a multiple"),
+        ("views.groups=[{scale:[0.5,0.1]}]", r"`views.groups\[0\].scale` must rise"),
+        ("views.groups=[{sise:4}]", "Unknown key `.*sise`"),
+        ("views.blur=2", "`views.blur` must be between 0 and 1"),
+        ("model.pooling=max", "`model.pooling` must be one of attention, cls, mean"),
+    ],
+)
+def test_a_wrong_setting_is_named(override, message):
+    with pytest.raises(ConfigError, match=message):
+        compose([override])
+
+
+def test_a_grid_too_small_matters_only_with_the_prior():
+    small = ["data.image_size=8", "views.groups=[{size:8}]"]
+    assert compose([*small, "objective.gamma=0"]).data.image_size == 8
+
+
+def test_only_the_images_of_a_checkpoint_may_change():
+    config = compose(["objective.gamma=0"])
+    amended = amend(config, ["data=imagenette", "data.batch_size=7"])
+    assert (amended.data.source, amended.data.batch_size) == ("imagenette", 7)
+    assert amended.objective.gamma == 0
+    with pytest.raises(ConfigError, match=r"`objective.gamma` is the checkpoint's own"):
+        amend(config, ["objective.gamma=1"])
