@@ -27,10 +27,13 @@ class Images(Dataset):
         records: a sequence, for each image a path, a uint8 array (H, W) or (H, W, 3), or a dict
             of `bytes` or `path`, as Hugging Face's undecoded image column gives it.
         labels: one for each record, -1 where there is none; all of them if None.
+        what: what one of them is called, followed by its index, where it has no path.
     """
 
-    def __init__(self, records: Any, labels: Sequence[int] | None = None) -> None:
-        self.records, self.labels = records, labels
+    def __init__(
+        self, records: Any, labels: Sequence[int] | None = None, what: str = "image"
+    ) -> None:
+        self.records, self.labels, self.what = records, labels, what
 
     def __len__(self) -> int:
         return len(self.records)
@@ -38,18 +41,17 @@ class Images(Dataset):
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         """Decode an image; CorruptImageError where it can't be."""
         record = self.records[index]
-        label = UNLABELLED if self.labels is None else self.labels[index]
         try:
             image = ImageOps.exif_transpose(_open(record)).convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except Exception as error:  # what Pillow raises has no common kind
             raise CorruptImageError(self.name(index)) from error
-        return image, UNLABELLED if label is None else int(label)
+        return image, UNLABELLED if self.labels is None else self.labels[index]
 
     def name(self, index: int) -> str:
         """What to call an image to a person."""
         record = self.records[index]
         path = record.get("path") if isinstance(record, dict) else record
-        return str(path) if isinstance(path, (str, Path)) else f"image {index}"
+        return str(path) if isinstance(path, (str, Path)) else f"{self.what} {index}"
 
 
 class Tally:

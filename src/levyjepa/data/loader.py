@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms.v2 import functional as F
 
 from levyjepa.conf.schema import DataConfig, ViewsConfig
-from levyjepa.data.images import CorruptImageError
+from levyjepa.data.images import CorruptImageError, TooManyCorruptError
 from levyjepa.data.source import Source
 from levyjepa.data.views import Batch, Crops
 
@@ -79,7 +79,7 @@ def test_loader(dataset: Dataset, config: DataConfig) -> DataLoader:
         batch_size=config.batch_size,
         num_workers=config.workers,
         pin_memory=torch.cuda.is_available(),
-        collate_fn=_collate_whole,
+        collate_fn=partial(_collate_whole, size=config.image_size),
     )
 
 
@@ -100,13 +100,12 @@ class Order(Sampler[list[tuple[int, int]]]):
     ) -> None:
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.rank, self.world_size = rank, world_size
-        self.epoch, self.first = start
+        self.start, self.epoch = start, start[0]
         self.sampler = self  # where Lightning looks for `set_epoch`
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw the order of another epoch next; it begins at its first batch."""
-        if epoch != self.epoch:
-            self.epoch, self.first = epoch, 0
+        """Draw the order of this epoch from now on."""
+        self.epoch = epoch
 
     def __len__(self) -> int:
         return self.size // (self.batch_size * self.world_size)
@@ -114,7 +113,7 @@ class Order(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
         mine = order[self.rank :: self.world_size]
-        first, self.first = self.first, 0
+        first = self.start[1] if self.epoch == self.start[0] else 0
         for at in range(first, len(self)):
             chosen = mine[at * self.batch_size : (at + 1) * self.batch_size]
             yield [(self.epoch, int(index)) for index in chosen]
@@ -156,20 +155,21 @@ def whole(image: Image.Image, size: int) -> Tensor:
 
 def _split(items: list[Any]) -> tuple[list[Any], tuple[str, ...]]:
     good = [item for item in items if not isinstance(item, str)]
-    corrupt = tuple(item for item in items if isinstance(item, str))
-    if not good:
-        raise ValueError(f"No image of a batch can be decoded: {', '.join(corrupt[:10])}.")
-    return good, corrupt
+    return good, tuple(item for item in items if isinstance(item, str))
 
 
 def _collate_views(items: list[Any]) -> Batch:
     good, corrupt = _split(items)
+    if not good:
+        raise TooManyCorruptError(f"No image of a batch can be decoded: {', '.join(corrupt[:10])}.")
     views, labels = zip(*good, strict=True)
     groups = map(partial(torch.stack, dim=1), zip(*views, strict=True))
     return Batch(tuple(groups), torch.tensor(labels), corrupt)
 
 
-def _collate_whole(items: list[Any]) -> TestBatch:
+def _collate_whole(items: list[Any], size: int) -> TestBatch:
     good, corrupt = _split(items)
-    images, labels = zip(*good, strict=True)
-    return TestBatch(torch.stack(images), torch.tensor(labels), corrupt)
+    images = [image for image, _ in good]
+    labels = torch.tensor([label for _, label in good], dtype=torch.int64)
+    empty = torch.empty(0, 3, size, size, dtype=torch.uint8)
+    return TestBatch(torch.stack(images) if images else empty, labels, corrupt)

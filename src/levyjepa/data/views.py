@@ -139,8 +139,8 @@ class Photometric(nn.Module):
 
         Args:
             views: (count, B, 3, size, size) uint8, on any device.
-            generator: what to draw from, on the CPU: the same views on every device, and the
-                host knows which to blur without waiting for a device.
+            generator: what to draw from, on the CPU (torch's own if None): the same views on every
+                device, and the host knows which to blur without waiting for one.
         """
         config, flat = self.config, views.flatten(0, 1)
         u = torch.rand(9, len(flat), generator=generator)

@@ -1,0 +1,141 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Subset
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from levyjepa.conf.compose import compose
+from levyjepa.conf.schema import DataConfig, ViewsConfig
+from levyjepa.data import Batch, Source, load_source, test_loader, train_loader
+
+CONFIG = DataConfig(batch_size=16)
+
+
+@pytest.fixture(scope="module")
+def few(digits: Source) -> Source:
+    """100 digits to learn from and 40 to test on."""
+    return replace(
+        digits, train=Subset(digits.train, range(100)), test=Subset(digits.test, range(40))
+    )
+
+
+def same(one: Batch, other: Batch) -> bool:
+    pairs = zip(one.views, other.views, strict=True)
+    return torch.equal(one.labels, other.labels) and all(torch.equal(*pair) for pair in pairs)
+
+
+def epoch(loader, number: int) -> list[Batch]:
+    loader.batch_sampler.set_epoch(number)
+    return list(loader)
+
+
+def test_batches_hold_views_of_every_group_and_labels(few: Source) -> None:
+    views = compose(["data=mnist5k", "views=multicrop", "model.patch_size=4"]).views
+    batches = list(train_loader(few, CONFIG, views, seed=0))
+    assert len(batches) == 6
+    for batch in batches:
+        assert [v.shape for v in batch.views] == [(2, 16, 3, 28, 28), (6, 16, 3, 64, 64)]
+        assert all(v.dtype == torch.uint8 for v in batch.views)
+        assert (batch.labels.dtype, batch.labels.shape, batch.corrupt) == (torch.int64, (16,), ())
+
+
+def test_views_do_not_depend_on_the_number_of_workers(few: Source) -> None:
+    alone = train_loader(few, CONFIG, ViewsConfig(), seed=3)
+    helped = train_loader(few, replace(CONFIG, workers=2), ViewsConfig(), seed=3)
+    for number in (0, 1, 4):
+        expected, found = epoch(alone, number), epoch(helped, number)
+        assert len(found) == 6
+        assert all(map(same, expected, found))
+
+
+def test_epochs_and_seeds_bring_another_order_and_other_views(few: Source) -> None:
+    loader = train_loader(few, CONFIG, ViewsConfig(), seed=0)
+    first, second = epoch(loader, 0), epoch(loader, 1)
+    other = epoch(train_loader(few, CONFIG, ViewsConfig(), seed=1), 0)
+    assert not any(map(same, first, second))
+    assert not any(map(same, first, other))
+    assert all(map(same, first, epoch(loader, 0)))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_resumes_in_the_middle_of_an_epoch(few: Source, workers: int) -> None:
+    config = replace(CONFIG, workers=workers)
+    whole = epoch(train_loader(few, config, ViewsConfig(), seed=0), 2)
+    resumed = train_loader(few, config, ViewsConfig(), seed=0, start=(2, 4))
+    assert len(resumed) == 6
+    rest = list(resumed)
+    assert len(rest) == 2
+    assert all(map(same, whole[4:], rest))
+    assert len(epoch(resumed, 3)) == 6
+
+
+def test_ranks_share_an_epoch_without_overlap(few: Source) -> None:
+    config = replace(CONFIG, batch_size=8)
+
+    def drawn(rank: int, ranks: int) -> list[list[int]]:
+        loader = train_loader(few, config, ViewsConfig(), seed=0, rank=rank, world_size=ranks)
+        return [[index for _, index in batch] for batch in loader.batch_sampler]
+
+    ranks = [drawn(rank, 3) for rank in range(3)]
+    assert [len(batches) for batches in ranks] == [4, 4, 4]
+    indices = [index for batches in ranks for batch in batches for index in batch]
+    assert len(set(indices)) == len(indices) == 96
+    one = train_loader(few, replace(config, batch_size=24), ViewsConfig(), seed=0)
+    for joint, *parts in zip(one.batch_sampler, *ranks, strict=True):
+        assert {i for _, i in joint} == {i for part in parts for i in part}
+
+
+def test_fewer_images_than_a_batch_is_an_error(few: Source) -> None:
+    with pytest.raises(ValueError, match="must be at most the 100 training images over 2 ranks"):
+        train_loader(few, replace(CONFIG, batch_size=64), ViewsConfig(), seed=0, world_size=2)
+
+
+def test_test_images_come_whole_in_order_and_none_is_dropped(few: Source) -> None:
+    batches = list(test_loader(few.test, replace(CONFIG, image_size=32)))
+    assert [len(b.labels) for b in batches] == [16, 16, 8]
+    assert torch.cat([b.labels for b in batches]).tolist() == [few.test[i][1] for i in range(40)]
+    assert (batches[0].images.shape, batches[0].images.dtype) == ((16, 3, 32, 32), torch.uint8)
+
+
+def test_test_images_are_the_centre_of_a_wide_frame(shared_data: Path) -> None:
+    folder = shared_data / "camvid" / "val" / "images"
+    source = load_source(DataConfig(source="unlabelled", path=str(folder)))
+    batch = next(iter(test_loader(source.train, DataConfig(image_size=90, batch_size=2))))
+    frame, _ = source.train[0]
+    centre = frame.resize((120, 90), Image.Resampling.BILINEAR).crop((15, 0, 105, 90))
+    assert batch.images.shape == (2, 3, 90, 90)
+    assert (batch.images[0].int() - pil_to_tensor(centre).int()).abs().max() <= 1
+
+
+@pytest.fixture
+def damaged(class_folders: Path, tmp_path: Path) -> Source:
+    """199 digits and an image that is none, first in order."""
+    (tmp_path / "digits").mkdir()
+    images = [Image.open(path) for path in sorted(class_folders.rglob("*.png"))]
+    for i in range(199):
+        images[i % 20].save(tmp_path / "digits" / f"{i:03}.png")
+    (tmp_path / "digits" / "000.jpg").write_bytes(b"not an image")
+    for split in ("train", "test"):
+        (tmp_path / "all" / split).mkdir(parents=True)
+        (tmp_path / "all" / split / "digits").symlink_to(tmp_path / "digits")
+    return load_source(DataConfig(source="folder", path=str(tmp_path / "all")))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_corrupt_image_is_left_out_and_named(damaged: Source, workers: int) -> None:
+    config = replace(CONFIG, batch_size=50, workers=workers)
+    batches = list(train_loader(damaged, config, ViewsConfig(), seed=0))
+    assert sorted(len(batch.labels) for batch in batches) == [49, 50, 50, 50]
+    assert sorted(batch.views[0].shape[1] for batch in batches) == [49, 50, 50, 50]
+    (name,) = [name for batch in batches for name in batch.corrupt]
+    assert name.endswith("000.jpg")
+    assert sum(len(batch.labels) for batch in test_loader(damaged.test, config)) == 199
+
+
+def test_a_test_batch_of_corrupt_images_alone_is_empty(damaged: Source) -> None:
+    batch = next(iter(test_loader(damaged.test, replace(CONFIG, batch_size=1))))
+    assert (batch.images.shape, batch.labels.shape) == ((0, 3, 28, 28), (0,))
+    assert len(batch.corrupt) == 1

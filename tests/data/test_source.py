@@ -1,0 +1,179 @@
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+
+from levyjepa.conf.schema import DataConfig
+from levyjepa.data import Source, load_source
+
+
+def test_digits_come_without_a_network_and_evenly_split(digits: Source) -> None:
+    assert digits.classes == tuple("0123456789")
+    assert Counter(digits.train.labels) == dict.fromkeys(range(10), 400)
+    assert Counter(digits.test.labels) == dict.fromkeys(range(10), 100)
+    image, label = digits.train[0]
+    assert (image.size, image.mode, label) == ((28, 28), "RGB", digits.train.labels[0])
+    images = {digits.train[i][0].tobytes() for i in range(0, 4000, 40)}
+    assert images.isdisjoint(digits.test[i][0].tobytes() for i in range(1000))
+
+
+def test_normalisation_is_the_sources_own(digits: Source) -> None:
+    pixels = np.stack([np.asarray(digits.train[i][0]) for i in range(4000)]) / 255
+    np.testing.assert_allclose(digits.mean, pixels.mean((0, 1, 2)), atol=0.01)
+    np.testing.assert_allclose(digits.std, pixels.std((0, 1, 2)), atol=0.01)
+
+
+@pytest.mark.parametrize("source", ["cifar10", "parquet"])
+def test_parquet_brings_its_classes(shared_data: Path, source: str) -> None:
+    found = load_source(DataConfig(source=source, path=str(shared_data / "cifar10")))
+    assert (len(found.train), len(found.test)) == (10_000, 2_000)
+    assert found.name == "cifar10"
+    assert found.classes[:2] == ("airplane", "automobile")
+    assert Counter(found.train.labels) == dict.fromkeys(range(10), 1000)
+    image, label = found.test[3]
+    assert (image.size, image.mode) == ((32, 32), "RGB")
+    assert label == found.test.labels[3]
+    np.testing.assert_allclose(found.mean, (0.4914, 0.4822, 0.4465), atol=0.02)
+    np.testing.assert_allclose(found.std, (0.2470, 0.2435, 0.2616), atol=0.02)
+
+
+def parquet(
+    folder: Path, labels: list, column: str = "label", split: str = "train", images: int = 1
+) -> None:
+    """Write blank images with `labels`, as many image columns as asked for."""
+    blank = [Image.new("RGB", (8, 8), (n * 10, 0, 0)) for n in range(len(labels))]
+    table = {f"image{n or ''}": blank for n in range(images)} | {column: labels}
+    kinds = {key: datasets.Image() for key in table if key != column}
+    held = datasets.Dataset.from_dict(table)
+    for key, kind in kinds.items():
+        held = held.cast_column(key, kind)
+    held.to_parquet(str(folder / f"{split}.parquet"))
+
+
+def test_labels_may_be_words_or_numbers_and_some_may_be_missing(tmp_path: Path) -> None:
+    parquet(tmp_path, ["cat", None, "ant", "cat"], "animal")
+    parquet(tmp_path, ["ant"], "animal", "test")
+    config = DataConfig(source="parquet", path=str(tmp_path), label_column="animal")
+    source = load_source(config)
+    assert source.classes == ("ant", "cat")
+    assert [source.train[i][1] for i in range(4)] == [1, -1, 0, 1]
+
+    parquet(tmp_path, [5, -1, 3])
+    parquet(tmp_path, [3, 5], split="test")
+    source = load_source(DataConfig(source="parquet", path=str(tmp_path)))
+    assert source.classes == ("3", "5")
+    assert source.train.labels == [1, -1, 0]
+
+
+def test_a_column_without_a_single_label_makes_an_unlabelled_source(tmp_path: Path) -> None:
+    parquet(tmp_path, [-1, -1])
+    parquet(tmp_path, [-1], split="test")
+    source = load_source(DataConfig(source="parquet", path=str(tmp_path)))
+    assert source.classes == ()
+    assert source.train[0][1] == -1
+
+
+def test_columns_that_cannot_be_told_apart_must_be_named(tmp_path: Path) -> None:
+    parquet(tmp_path, [0, 1], images=2)
+    parquet(tmp_path, [0], images=2, split="test")
+    config = DataConfig(source="parquet", path=str(tmp_path))
+    with pytest.raises(ValueError, match=r"`data.image_column` must be one of image, image1"):
+        load_source(config)
+    config.image_column = "image1"
+    assert load_source(config).train[1][0].getpixel((0, 0)) == (10, 0, 0)
+
+
+def test_parquet_without_labels_is_an_error(tmp_path: Path) -> None:
+    parquet(tmp_path, [0.5], "weight")
+    parquet(tmp_path, [0.5], "weight", "test")
+    with pytest.raises(ValueError, match=r"`data.label_column` .* 0 columns of labels"):
+        load_source(DataConfig(source="parquet", path=str(tmp_path)))
+
+
+def test_parquet_names_the_split_it_lacks(tmp_path: Path) -> None:
+    parquet(tmp_path, [0, 1])
+    with pytest.raises(ValueError, match=r"must hold test\*.parquet"):
+        load_source(DataConfig(source="parquet", path=str(tmp_path)))
+    (tmp_path / "test.parquet").write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match="can't be read"):
+        load_source(DataConfig(source="parquet", path=str(tmp_path)))
+
+
+def test_class_folders_are_split_the_same_way_each_time(class_folders: Path) -> None:
+    config = DataConfig(source="folder", path=str(class_folders))
+    source = load_source(config)
+    assert source.classes == ("seven", "three")
+    assert Counter(source.train.labels) == {0: 8, 1: 8}
+    assert Counter(source.test.labels) == {0: 2, 1: 2}
+    assert not set(source.train.records) & set(source.test.records)
+    assert load_source(config).test.records == source.test.records
+
+
+@pytest.mark.parametrize("test", ["test", "val"])
+def test_class_folders_below_train_and_test(class_folders: Path, tmp_path: Path, test: str) -> None:
+    shutil.copytree(class_folders, tmp_path / "train")
+    config = DataConfig(source="folder", path=str(tmp_path))
+    with pytest.raises(ValueError, match="must hold test/ or val/ beside train/"):
+        load_source(config)
+    shutil.copytree(class_folders / "three", tmp_path / test / "three")
+    source = load_source(config)
+    assert Counter(source.train.labels) == {0: 10, 1: 10}
+    assert Counter(source.test.labels) == {1: 10}
+    (tmp_path / test / "eight").mkdir()
+    with pytest.raises(ValueError, match="eight, no class of train/"):
+        load_source(config)
+
+
+def test_imagenette_is_read_from_its_extracted_archive(class_folders: Path, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        shutil.copytree(class_folders / "three", tmp_path / split / "n01440764")
+        shutil.copytree(class_folders / "seven", tmp_path / split / "n03888257")
+    config = DataConfig(source="imagenette", path=str(tmp_path), test_split="validation")
+    source = load_source(config)
+    assert source.classes == ("tench", "parachute")
+    assert source.mean == (0.485, 0.456, 0.406)
+    assert (len(source.train), len(source.test)) == (20, 20)
+
+
+def test_unlabelled_frames_of_any_folder(shared_data: Path) -> None:
+    folder = shared_data / "camvid" / "val" / "images"
+    source = load_source(DataConfig(source="unlabelled", path=str(folder)))
+    assert source.classes == ()
+    assert len(source.train) + len(source.test) == 101
+    image, label = source.train[0]
+    assert (image.size, label) == ((240, 180), -1)
+    assert all(0.2 < each < 0.6 for each in (*source.mean, *source.std))
+
+
+@pytest.mark.parametrize("source", ["parquet", "folder", "unlabelled"])
+def test_a_folder_must_be_there_and_hold_something(source: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"must be a folder for data={source}, got none"):
+        load_source(DataConfig(source=source))
+    with pytest.raises(FileNotFoundError, match=r"there is none at .*nowhere"):
+        load_source(DataConfig(source=source, path=str(tmp_path / "nowhere")))
+    with pytest.raises(ValueError, match=r"`data.path` must hold"):
+        load_source(DataConfig(source=source, path=str(tmp_path)))
+
+
+def test_images_without_class_folders_are_sent_to_the_unlabelled_source(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+    with pytest.raises(ValueError, match="data=unlabelled"):
+        load_source(DataConfig(source="folder", path=str(tmp_path)))
+
+
+@pytest.mark.parametrize(("source", "path"), [("imagenette", None), ("hub", "some/thing")])
+def test_without_a_network_the_offline_sources_are_named(
+    source: str, path: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ConnectionError, match="data=mnist5k needs no network"):
+        load_source(DataConfig(source=source, path=path))
+
+
+def test_an_unknown_source_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"`data.source` must be one of mnist5k"):
+        load_source(DataConfig(source="mnist"))
