@@ -188,7 +188,7 @@ def jitter(
         brightness, contrast, saturation: (n,) factors, 1 for no change.
         turns: (n,) of the hue, in whole turns about the grey axis.
     """
-    gray = LUMA.to(pixels.device).expand(3, 3)
+    gray = LUMA.to(pixels.device, non_blocking=True).expand(3, 3)
     matrix = torch.lerp(gray, _turn(turns), saturation[:, None, None])
     luma = (gray[0] @ matrix)[:, None] @ pixels.mean((2, 3))[:, :, None]
     scale = (brightness * contrast)[:, None, None]
