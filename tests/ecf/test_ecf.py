@@ -161,6 +161,26 @@ def test_memory_does_not_grow_with_the_nodes():
     assert sum(kept) == x.numel() + 256
 
 
+@rules
+def test_weighted_samples_are_repeated_samples(rule):
+    x = samples(rows=2, n=9).detach()
+    counts = torch.tensor([[1, 2, 0, 3, 1, 1, 0, 1, 1], [1, 1, 1, 1, 1, 1, 1, 1, 2]])
+    y = x.clone().requires_grad_()
+    got = statistic(y, LAW, 1.0, rule, weights=counts.double())
+    for row in range(2):
+        want = statistic(x[row].repeat_interleave(counts[row])[None], LAW, 1.0, rule)
+        assert got[row].item() == pytest.approx(want.item(), rel=1e-12)
+    assert torch.autograd.gradcheck(lambda y: statistic(y, LAW, 1.0, rule, counts.double()), y)
+    with pytest.raises(ValueError, match="`weights` must not be negative"):
+        statistic(x, LAW, weights=-counts.double())
+
+
+def test_a_long_row_is_read_in_parts():
+    x = torch.randn(1, 200_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rule = equispaced(LAW, 17)
+    assert torch.allclose(statistic(x, LAW, 1.0, rule), plain(x, LAW, 1.0, rule), rtol=1e-10)
+
+
 def test_learnable_law_gets_a_gradient():
     law = LAW.learnable_copy()
     statistic(samples().detach(), law).sum().backward()

@@ -151,6 +151,39 @@ def test_calibrated_prior_is_in_null_deviations_and_rests_where_the_law_holds(gr
     assert term(quiet + 0.1 * torch.randn(4, *grid, 8, generator=generator())) > 20
 
 
+def test_masked_tokens_have_no_say():
+    term = LevyRegularizer(LAW, (box(2), diamond()))
+    field = torch.randn(3, 8, 9, 4, generator=generator(), dtype=torch.float64)
+    mask = torch.ones(3, 8, 9, dtype=torch.bool)
+    mask[:, 6:] = False
+    garbage = field.clone()
+    garbage[:, 6:] = 1e3
+    garbage.requires_grad_()
+    rotation = torch.eye(4, dtype=torch.float64)
+    loss = term(garbage, rotation, mask=mask)
+    assert loss.item() == pytest.approx(term(field[:, :6], rotation).item(), rel=1e-10)
+    (grad,) = torch.autograd.grad(loss, garbage)
+    assert grad[:, 6:].abs().max() == 0
+    with pytest.raises(ValueError, match="`mask` must be"):
+        term(field, mask=mask[:, 1:])
+
+
+def test_several_sides_see_what_one_side_cannot():
+    """Right histogram, dependent increments: each cell's increment stands twice, side by side."""
+    sheet = sample_sheet(LAW, box(2), (16, 16), 8, 64, generator())
+    cells = torch.zeros(64, 16, 16, 8)
+    first = LAW.sample((64, 16, 8), dim=8, generator=generator())
+    cells[:, :, 0::2] = cells[:, :, 1::2] = first
+    dependent = cells.cumsum(1).cumsum(2)
+    rotation = torch.eye(8)
+    one = LevyRegularizer(LAW, (box(2),))
+    several = LevyRegularizer(LAW, (box(2), box(2, 2), box(2, 4)), calibrated=True)
+    alone = LevyRegularizer(LAW, (box(2),), calibrated=True)
+    assert one(dependent, rotation) < 3 * one(sheet, rotation)
+    assert alone(dependent, rotation) < 1.5
+    assert several(dependent, rotation) > 5 * max(several(sheet, rotation), torch.tensor(0.2))
+
+
 def test_gamma_zero_computes_nothing_of_the_prior():
     class Fails(LevyRegularizer):
         def _term(self, *args):

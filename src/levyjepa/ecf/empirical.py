@@ -26,55 +26,74 @@ _RESTART = 8  # powers that one chain takes before it begins anew from a sine an
 _CHUNK = {"cpu": 2**16, "cuda": 2**20}  # samples at a time
 
 
-def empirical_cf(samples: Tensor, nodes: Tensor, step: float | None) -> tuple[Tensor, Tensor]:
+def empirical_cf(
+    samples: Tensor, nodes: Tensor, step: float | None, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Mean of cos(ux) and of sin(ux) over the samples of each row, differentiable in the samples.
 
     Args:
         samples: (B, N), float32 or float64.
         nodes: (K,) frequencies u.
         step: h if the nodes are h, 2h, ..., Kh.
+        weights: (B, N) of the samples, each row adding to 1; 1/N if None. Constants.
 
     Returns:
         Two tensors (B, K).
     """
-    return _EmpiricalCF.apply(samples, nodes.to(samples.dtype), step)  # pyright: ignore
+    if weights is not None:
+        weights = weights.detach().to(samples.dtype)
+    return _EmpiricalCF.apply(samples, nodes.to(samples.dtype), step, weights)  # pyright: ignore
 
 
 class _EmpiricalCF(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, samples: Tensor, nodes: Tensor, step: float | None) -> Any:
-        ctx.save_for_backward(samples, nodes)
+    def forward(
+        ctx: Any, samples: Tensor, nodes: Tensor, step: float | None, weights: Tensor | None
+    ) -> Any:
+        ctx.save_for_backward(samples, nodes, weights)
         ctx.step = step
+        share = 1 / samples.shape[-1] if weights is None else 1.0
         with torch.autocast(samples.device.type, enabled=False):
             if torch.compiler.is_compiling():
-                return _means(samples, nodes, step)
-            means = _means if step is None else _means_of_powers
-            parts = [means(chunk, nodes, step) for chunk in _chunks(samples)]  # pyright: ignore
-            real, imaginary = (torch.cat(part) for part in zip(*parts, strict=True))
-            return real, imaginary
+                real, imaginary = _sums(samples, nodes, step, weights)
+                return real * share, imaginary * share
+            real = samples.new_zeros(len(samples), len(nodes))
+            imaginary = torch.zeros_like(real)
+            sums: Any = _sums if step is None else _sums_of_powers
+            for rows, tile in _tiles(samples):
+                held = None if weights is None else weights[tile]
+                more_real, more_imaginary = sums(samples[tile], nodes, step, held)
+                real[rows] += more_real
+                imaginary[rows] += more_imaginary
+            return real.mul_(share), imaginary.mul_(share)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_real: Tensor, grad_imaginary: Tensor) -> Any:
-        samples, nodes = ctx.saved_tensors
+        samples, nodes, weights = ctx.saved_tensors
         # d/dx of Re: -u sin(ux); of Im: u cos(ux).
-        scale = nodes / samples.shape[-1]
+        scale = nodes / samples.shape[-1] if weights is None else nodes
         on_cos, on_sin = grad_imaginary * scale, -grad_real * scale
         with torch.autocast(samples.device.type, enabled=False):
             if torch.compiler.is_compiling():
-                return _series(samples, on_cos, on_sin, nodes, ctx.step), None, None
-            series = _series if ctx.step is None else _series_of_powers
-            grad = torch.empty_like(samples)
-            at = 0
-            for chunk in _chunks(samples):
-                rows = slice(at, at := at + len(chunk))
-                grad[rows] = series(chunk, on_cos[rows], on_sin[rows], nodes, ctx.step)  # pyright: ignore
-            return grad, None, None
+                grad = _series(samples, on_cos, on_sin, nodes, ctx.step)
+            else:
+                grad = torch.empty_like(samples)
+                series: Any = _series if ctx.step is None else _series_of_powers
+                for rows, tile in _tiles(samples):
+                    grad[tile] = series(samples[tile], on_cos[rows], on_sin[rows], nodes, ctx.step)
+            return grad if weights is None else grad * weights, None, None, None
 
 
-def _chunks(samples: Tensor) -> tuple[Tensor, ...]:
+def _tiles(samples: Tensor) -> Iterator[tuple[slice, tuple[slice, slice]]]:
+    """Rows, then rows and columns, of parts that hold as many samples as a cache does."""
+    batch, n = samples.shape
     size = _CHUNK.get(samples.device.type, _CHUNK["cuda"])
-    return samples.split(max(1, size // samples.shape[-1]))
+    high, wide = max(1, size // n), min(n, size)
+    for top in range(0, batch, high):
+        rows = slice(top, top + high)
+        for left in range(0, n, wide):
+            yield rows, (rows, slice(left, left + wide))
 
 
 def _chain(x: Tensor, nodes: Tensor, step: float | None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -91,8 +110,11 @@ def _chain(x: Tensor, nodes: Tensor, step: float | None) -> Iterator[tuple[Tenso
         yield cos, sin
 
 
-def _means(x: Tensor, nodes: Tensor, step: float | None) -> tuple[Tensor, Tensor]:
-    pairs = [(cos.mean(-1), sin.mean(-1)) for cos, sin in _chain(x, nodes, step)]
+def _sums(
+    x: Tensor, nodes: Tensor, step: float | None, weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    share = 1.0 if weights is None else weights
+    pairs = [((cos * share).sum(-1), (sin * share).sum(-1)) for cos, sin in _chain(x, nodes, step)]
     real, imaginary = (torch.stack(part, -1) for part in zip(*pairs, strict=True))
     return real, imaginary
 
@@ -123,12 +145,15 @@ def _powers(x: Tensor, count: int, step: float) -> tuple[Tensor, Tensor]:
     return low.flatten(0, 1).transpose(0, 1), high.flatten(0, 1).transpose(0, 1)
 
 
-def _means_of_powers(x: Tensor, nodes: Tensor, step: float) -> tuple[Tensor, Tensor]:
+def _sums_of_powers(
+    x: Tensor, nodes: Tensor, step: float, weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
     low, high = _powers(x, len(nodes), step)
-    sums = torch.bmm(high, low.transpose(1, 2)) / x.shape[-1]
-    cc_cs, sc_ss = sums.unflatten(2, (2, -1)).unflatten(1, (2, -1)).unbind(1)
-    real = cc_cs[:, :, 0] - sc_ss[:, :, 1]
-    imaginary = sc_ss[:, :, 0] + cc_cs[:, :, 1]
+    if weights is not None:
+        high = high * weights[:, None]
+    sums = torch.bmm(high, low.transpose(1, 2)).unflatten(2, (2, -1)).unflatten(1, (2, -1))
+    real = sums[:, 0, :, 0] - sums[:, 1, :, 1]
+    imaginary = sums[:, 1, :, 0] + sums[:, 0, :, 1]
     return real.flatten(1)[:, : len(nodes)], imaginary.flatten(1)[:, : len(nodes)]
 
 

@@ -9,7 +9,11 @@ from levyjepa.laws import Law
 
 
 def statistic(
-    samples: Tensor, law: Law, volume: float = 1.0, quadrature: Quadrature | None = None
+    samples: Tensor,
+    law: Law,
+    volume: float = 1.0,
+    quadrature: Quadrature | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """The weighted squared distance of characteristic functions, a row of samples at a time.
 
@@ -22,6 +26,8 @@ def statistic(
         law: what they should follow.
         volume: of their cells.
         quadrature: the rule, weight function included; `equispaced(law, 64)` if None.
+        weights: (B, N) of the samples, not negative, each row of a positive sum: 0 leaves one out.
+            Equal if None.
 
     Returns:
         (B,), at least 0.
@@ -31,16 +37,30 @@ def statistic(
     """
     checks.floating("samples", samples, 2, "(B, N)")
     rule = equispaced(law) if quadrature is None else quadrature
-    nodes, weights = rule.nodes.to(samples.device), rule.weights.to(samples.device)
+    nodes = rule.nodes.to(samples.device)
     target = law.characteristic_function(nodes, volume)
-    return distance(samples, target, nodes, weights, rule.step)
+    if weights is not None:
+        if weights.shape != samples.shape:
+            raise ValueError(
+                f"`weights` must be {tuple(samples.shape)}, got {tuple(weights.shape)}."
+            )
+        if (weights < 0).any() or not (weights.sum(-1) > 0).all():
+            raise ValueError("`weights` must not be negative, and each row must hold some.")
+        weights = weights / weights.sum(-1, keepdim=True)
+    return distance(samples, target, nodes, rule.weights.to(nodes), rule.step, weights)
 
 
 def distance(
-    samples: Tensor, target: Tensor, nodes: Tensor, weights: Tensor, step: float | None
+    samples: Tensor,
+    target: Tensor,
+    nodes: Tensor,
+    rule: Tensor,
+    step: float | None,
+    weights: Tensor | None = None,
 ) -> Tensor:
-    """`statistic` from plain tensors: `target` is the characteristic function at the nodes."""
+    """`statistic` from plain tensors: the characteristic function `target` at the nodes, the
+    weights `rule` of the nodes, and `weights` of the samples that add to 1."""
     x = samples if samples.dtype.itemsize >= 4 else samples.float()
-    real, imaginary = empirical_cf(x, nodes, step)
+    real, imaginary = empirical_cf(x, nodes, step, weights)
     gap = (real - target.to(x.dtype)) ** 2 + imaginary**2
-    return 2 * (gap * weights.to(x.dtype)).sum(-1)
+    return 2 * (gap * rule.to(x.dtype)).sum(-1)

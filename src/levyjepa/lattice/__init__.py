@@ -1,7 +1,7 @@
 """From a grid of tokens to increments and their cell volume."""
 
 from levyjepa.expression import evaluate
-from levyjepa.lattice.field import increments, overlaps, sample_sheet, tiling
+from levyjepa.lattice.field import increments, overlaps, sample_sheet, tiling, whole_cells
 from levyjepa.lattice.stencil import Stencil, box, diamond, line
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "parse",
     "sample_sheet",
     "tiling",
+    "whole_cells",
 ]
 
 

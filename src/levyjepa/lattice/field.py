@@ -32,17 +32,42 @@ def increments(field: Tensor, stencil: Stencil, disjoint: bool = False) -> Tenso
             f"`field` must be (B, {', '.join('*' * stencil.ndim)}, C) for a stencil of "
             f"{stencil.ndim} axes, got shape {tuple(field.shape)}."
         )
+    moved = _moved(field, stencil)
+    terms = [part if sign > 0 else -part for part, sign in zip(moved, stencil.signs, strict=True)]
+    flat = sum(terms[1:], terms[0]).flatten(1, -2)
+    if not disjoint:
+        return flat
+    chosen = tiling(stencil, tuple(moved[0].shape[1:-1]))
+    return flat[:, torch.from_numpy(chosen).to(flat.device)]
+
+
+def _moved(field: Tensor, stencil: Stencil) -> list[Tensor]:
+    """The field at each of the stencil's sites, for all positions where the stencil fits."""
     grid = tuple(field.shape[1:-1])
     shape = tuple(n - e for n, e in zip(grid, stencil.extent, strict=True))
     if min(shape) < 1:
         least = tuple(e + 1 for e in stencil.extent)
         raise ValueError(f"`field` needs a grid of at least {least} for this stencil, got {grid}.")
-    moved = [
-        sign * field[(slice(None), *(slice(o, o + n) for o, n in zip(at, shape, strict=True)))]
-        for at, sign in zip(stencil.offsets, stencil.signs, strict=True)
+    return [
+        field[(slice(None), *(slice(o, o + n) for o, n in zip(at, shape, strict=True)))]
+        for at in stencil.offsets
     ]
-    flat = sum(moved[1:], moved[0]).flatten(1, -2)
-    return flat[:, torch.from_numpy(tiling(stencil, shape)).to(flat.device)] if disjoint else flat
+
+
+def whole_cells(mask: Tensor, stencil: Stencil) -> Tensor:
+    """Which increments touch present tokens alone.
+
+    Args:
+        mask: (B, *grid) bool, False where a token is missing or padding.
+        stencil: whose cells.
+
+    Returns:
+        (B, n) bool, in the order of `increments`.
+    """
+    if mask.dtype != torch.bool:
+        raise TypeError(f"`mask` must be a bool tensor, got {mask.dtype}.")
+    present = torch.stack([part.flatten(1) for part in _moved(mask[..., None], stencil)])
+    return present.all(0)
 
 
 @lru_cache(maxsize=64)

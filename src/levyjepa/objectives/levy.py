@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from levyjepa import checks
 from levyjepa.ecf import Quadrature, distance, equispaced, gauss_laguerre, null
-from levyjepa.lattice import Stencil, box, diamond, increments, overlaps
+from levyjepa.lattice import Stencil, box, diamond, increments, overlaps, whole_cells
 from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps, Law
 
 
@@ -85,6 +85,7 @@ class LevyRegularizer(nn.Module):
         field: Tensor,
         rotation: Tensor | None = None,
         generator: torch.Generator | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """The loss of a batch of fields.
 
@@ -92,12 +93,19 @@ class LevyRegularizer(nn.Module):
             field: (B, *grid, C) floating point, channels last, at least a channel for each stencil.
             rotation: (C, C) to use instead of a random one.
             generator: source of the random rotation, on the field's device.
+            mask: (B, *grid) bool, False where a token is missing: cells that touch it are left
+                out. Every image must keep a cell. Not for a calibrated prior.
 
         Returns:
             A scalar, in float32 or better.
         """
         checks.floating("field", field)
         channels = field.shape[-1]
+        if mask is not None and (mask.shape != field.shape[:-1] or self.calibrated):
+            raise ValueError(
+                f"`mask` must be {tuple(field.shape[:-1])} and the prior not calibrated, "
+                f"got {tuple(mask.shape)}, calibrated={self.calibrated}."
+            )
         if channels < len(self.stencils):
             raise ValueError(
                 f"`field` needs a channel for each of its {len(self.stencils)} stencils, "
@@ -113,17 +121,22 @@ class LevyRegularizer(nn.Module):
                 )
             turned = field @ rotation.to(field)
             kinds = len(self.stencils)
-            terms = [self._term(n, turned[..., n::kinds]) for n in range(kinds)]
+            terms = [self._term(n, turned[..., n::kinds], mask) for n in range(kinds)]
             return torch.stack(terms).mean()
 
-    def _term(self, n: int, field: Tensor) -> Tensor:
+    def _term(self, n: int, field: Tensor, mask: Tensor | None) -> Tensor:
         stencil = self.stencils[n]
         samples = increments(field, stencil).flatten(1)
         nodes, weights = self.get_buffer(f"_nodes{n}"), self.get_buffer(f"_weights{n}")
         target = getattr(self, f"_target{n}", None)
         if target is None:
             target = self.law.characteristic_function(nodes, stencil.volume)
-        mean = distance(samples, target, nodes, weights, self._steps[n]).mean()
+        kept = None
+        if mask is not None:
+            cells = whole_cells(mask, stencil)[..., None].expand(-1, -1, field.shape[-1])
+            kept = cells.flatten(1).to(samples.dtype)
+            kept = kept / kept.sum(-1, keepdim=True)
+        mean = distance(samples, target, nodes, weights, self._steps[n], kept).mean()
         if not self.calibrated:
             return mean
         null_mean, null_std = self._null(n, tuple(field.shape[1:]))
