@@ -1,8 +1,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+torch.set_num_threads(1)  # small tensors; several threads would wait for one another
 
 
 @pytest.fixture(scope="session")
