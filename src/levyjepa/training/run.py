@@ -219,7 +219,7 @@ def _stop_on_signal(run_dir: Path) -> Iterator[_Stop]:
         raise Interrupted(run_dir)
 
 
-class _Images(LightningDataModule):
+class Images(LightningDataModule):
     """Loaders that start where a run stopped, each rank with its share."""
 
     def __init__(self, config: Config, source: Source, step: int) -> None:
@@ -240,8 +240,7 @@ class _Images(LightningDataModule):
         """Test images, no image twice."""
         trainer = self.trainer
         test: Any = self.source.test
-        if not self.source.classes or test is None or trainer is None:
-            return []
+        assert trainer is not None
         share = range(trainer.global_rank, len(test), trainer.world_size)
         return test_loader(Subset(test, share), self.config.data)
 
@@ -280,7 +279,8 @@ def _fit(config: Config, source: Source, run_dir: Path, stop: _Stop) -> tuple[Tr
     }
     share = config.data.batch_size * settings.devices * settings.num_nodes
     images: Any = source.train
-    every = max(1, min(LOG_EVERY, len(images) // share))
+    steps = settings.max_steps if settings.max_steps > 0 else LOG_EVERY
+    every = max(1, min(LOG_EVERY, len(images) // share, steps))
     callbacks: list[Callback] = [stop, _Corrupt(source)]
     if source.classes:
         best = ModelCheckpoint(**checkpoint, filename="best", monitor="test/acc", mode="max")
@@ -294,6 +294,9 @@ def _fit(config: Config, source: Source, run_dir: Path, stop: _Stop) -> tuple[Tr
         warnings.filterwarnings("ignore", ".*not resumable.*")  # it starts at the right batch
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+        warnings.filterwarnings(
+            "ignore", ".*could not find the monitored key.*"
+        )  # part of an epoch
         trainer = Trainer(
             accelerator=settings.accelerator,
             devices=settings.devices,
@@ -308,6 +311,7 @@ def _fit(config: Config, source: Source, run_dir: Path, stop: _Stop) -> tuple[Tr
             callbacks=callbacks,
             log_every_n_steps=every,
             num_sanity_val_steps=0,
+            limit_val_batches=1.0 if source.classes else 0,  # without labels, nothing to count
             use_distributed_sampler=False,
             enable_model_summary=False,
             enable_progress_bar=settings.progress,
@@ -315,7 +319,7 @@ def _fit(config: Config, source: Source, run_dir: Path, stop: _Stop) -> tuple[Tr
         )
         trainer.fit(
             module,
-            datamodule=_Images(config, source, step),
+            datamodule=Images(config, source, step),
             ckpt_path=str(last) if step else None,
         )
     return trainer, module
