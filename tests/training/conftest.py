@@ -37,3 +37,9 @@ def small(digits, monkeypatch, tmp_path):
         return compose([*SMALL, *overrides])
 
     return settings
+
+
+@pytest.fixture
+def overrides() -> list[str]:
+    """What `small` puts before a test's own settings."""
+    return list(SMALL)

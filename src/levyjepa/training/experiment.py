@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,8 @@ def run_experiment(overrides: list[str]) -> ExperimentResult:
     order = list(flat(to_dict(config)))
     keys = sorted(sweep, key=lambda key: (key == "seed", order.index(key)))
     lines = [o.input_line or "" for o in parsed if o.key_or_group not in sweep]
+    for values in product(*(sweep[key] for key in keys)):  # a bad cell before a good one has run
+        compose([*lines, *(f"{key}={value}" for key, value in zip(keys, values, strict=True))])
     lines += [f"{key}={','.join(sweep[key])}" for key in keys]
     root = Path(config.run_dir or f"runs/{config.experiment.name}")
     with initialize_config_dir(str(FOLDER), job_name="levyjepa", version_base="1.3"):
