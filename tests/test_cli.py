@@ -1,0 +1,169 @@
+"""Commands: what they write, what they say, and how they end."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+from levyjepa.cli import main
+from levyjepa.conf.schema import DataConfig
+from levyjepa.data import load_source
+
+QUICK = (
+    "data=folder",
+    "data.path=images",
+    "data.image_size=28",
+    "data.batch_size=24",
+    "data.workers=0",
+    "model=tiny",
+    "views=digits",
+    "model.overrides.depth=1",
+    "model.overrides.embed_dim=48",
+    "trainer.max_epochs=1",
+    "trainer.progress=false",
+    "trainer.accelerator=cpu",
+)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    """A folder with 120 real digits as PNG files in class folders, and a run of two steps."""
+    place = tmp_path_factory.mktemp("place")
+    source = load_source(DataConfig())
+    for index in range(0, 4000, 34):
+        image, label = source.train[index]
+        path = place / "images" / str(label) / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    before = Path.cwd()
+    os.chdir(place)
+    try:
+        assert main(["train", *QUICK, "run_dir=first"]) == 0
+    finally:
+        os.chdir(before)
+    return place
+
+
+@pytest.fixture
+def here(workplace, monkeypatch) -> Path:
+    monkeypatch.chdir(workplace)
+    return workplace
+
+
+def test_no_command_shows_help(capsys):
+    assert main([]) == 0
+    assert "experiment" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["train", "experiment", "evaluate", "jumps", "report"])
+def test_every_command_explains_itself_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as done:
+        main([command, "--help"])
+    assert done.value.code == 0
+    assert f"Example: levyjepa {command} " in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_run_leaves_a_report(here):
+    assert (here / "first" / "report.html").stat().st_size > 10_000
+    assert (here / "first" / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_a_finished_run_is_kept(here, capsys):
+    stamp = (here / "first" / "metrics.csv").stat().st_mtime_ns
+    assert main(["train", *QUICK, "run_dir=first"]) == 0
+    assert "first was finished before and is kept" in capsys.readouterr().err
+    assert (here / "first" / "metrics.csv").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "objective.gama=1"], "Unknown key `objective.gama`; did you mean"),
+        (["train", "data=folder", "data.path=nowhere"], "nowhere"),
+        (["train", *QUICK, "run_dir=first", "seed=1"], "`seed=0`, not 1"),
+        (["train", *QUICK, "data.batch_size=2000"], "`data.batch_size` must be at most"),
+        (["experiment"], "needs a grid"),
+        (["evaluate", "nowhere.ckpt"], "`checkpoint` must be a file, got nowhere.ckpt"),
+        (["evaluate", "images/0/0.png"], "is no checkpoint"),
+        (["jumps", "first/checkpoints/last.ckpt", "nowhere.png"], "`image` must be a file"),
+        (["jumps", "first/checkpoints/last.ckpt", "first/config.yaml"], "must be a picture"),
+        (["report", "images"], "images"),
+    ],
+)
+def test_an_error_is_one_line(arguments, message, here, capsys):
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"levyjepa {arguments[0]}: ")
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_an_unknown_command_ends_with_2(capsys):
+    with pytest.raises(SystemExit) as done:
+        main(["trane"])
+    assert done.value.code == 2
+
+
+def test_a_traceback_is_shown_when_asked_for():
+    with pytest.raises(ValueError, match="objective"):
+        main(["train", "objective.gama=1", "--debug"])
+
+
+def test_ctrl_c_says_how_to_go_on(here, monkeypatch, capsys):
+    from levyjepa.training.module import LevyJEPA
+
+    whole = LevyJEPA.training_step
+
+    def stop(self, batch, index):
+        os.kill(os.getpid(), signal.SIGINT)
+        return whole(self, batch, index)
+
+    monkeypatch.setattr(LevyJEPA, "training_step", stop)
+    assert main(["train", *QUICK, "run_dir=stopped"]) == 130
+    said = capsys.readouterr().err
+    assert "To go on: levyjepa train data=folder" in said
+    assert said.rstrip().endswith("run_dir=stopped")
+    assert (here / "stopped" / "checkpoints" / "last.ckpt").is_file()
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert main(["train", *QUICK, "run_dir=stopped"]) == 0
+    assert (here / "stopped" / "report.html").is_file()
+
+
+def test_evaluate_judges_a_checkpoint(here, capsys):
+    assert main(["evaluate", "first/checkpoints/best.ckpt"]) == 0
+    said = capsys.readouterr().out
+    assert "linear probe: " in said
+    assert "random encoder, knn: " in said
+    assert "pixels, linear probe: " in said
+    assert (here / "first/checkpoints/best.images.json").is_file()
+
+
+def test_jumps_are_drawn_over_pictures_of_any_shape(here):
+    flower = load_sample_image("flower.jpg")
+    Image.fromarray(flower[:300]).save("flower.jpg")
+    assert main(["jumps", "first/checkpoints/last.ckpt", "flower.jpg", "--out", "drawn"]) == 0
+    probability = np.load("drawn/flower.npy")
+    assert probability.shape == (6, 14)
+    assert ((probability >= 0) & (probability <= 1)).all()
+    assert Image.open("drawn/flower.png").width > 500
+
+
+def test_an_experiment_is_compared_and_a_failed_cell_shows(here, capsys):
+    grid = ["experiment", "experiment=demo", *QUICK, "seed=0", "run_dir=grid"]
+    assert main(grid) == 0
+    said = capsys.readouterr().out
+    assert "| gamma=1 minus gamma=0 | 1 |" in said
+    assert (here / "grid/report.html").is_file()
+    assert (here / "grid/gamma-1_seed-0/report.html").is_file()
+    assert main(["report", "grid"]) == 0
+    assert main(["report", "first", "stopped", "--out", "both.html"]) == 0
+    (here / "grid/gamma-0_seed-1").mkdir()
+    (here / "grid/gamma-0_seed-1/mine").touch()
+    grid[-2] = "seed=0,1"
+    assert main(grid) == 1
+    assert "gamma-0_seed-1 failed" in capsys.readouterr().out
