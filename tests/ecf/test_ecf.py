@@ -11,8 +11,10 @@ from levyjepa.ecf import (
     Quadrature,
     empirical_cf,
     equispaced,
+    exponential_weight,
     frequency_range,
     gauss_laguerre,
+    gaussian_weight,
     statistic,
 )
 from levyjepa.laws import ALL_LAWS, Brownian, CompoundPoisson, LaplaceJumps
@@ -104,6 +106,22 @@ def test_gradient_sees_large_increments_where_the_original_aliases():
     assert cosine(4, equispaced(LAW, 64)) > 0.999
     assert cosine(8, equispaced(LAW, 96)) > 0.999
     assert cosine(8, gauss_laguerre(LAW, 17)) < 0.7
+
+
+@pytest.mark.parametrize("weight", [exponential_weight, gaussian_weight])
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-4])
+def test_nodes_for_a_tolerance_meet_it_and_fewer_do_not(weight, tolerance):
+    rule = equispaced(LAW, weight=weight, tolerance=tolerance, size=4.0)
+    fine = equispaced(LAW, 8192, weight=weight)
+    least = 2 * tolerance * fine.weights.sum()
+    g = torch.Generator().manual_seed(0)
+    rows = [torch.full((1, 1), x, dtype=torch.float64) for x in (0.0, 1.0, 3.9)]
+    rows += [8 * torch.rand(1, n, generator=g, dtype=torch.float64) - 4 for n in (2, 5, 50)]
+    errors = [(statistic(x, LAW, 1.0, rule) - statistic(x, LAW, 1.0, fine)).abs() for x in rows]
+    assert max(errors) < least
+    coarse = equispaced(LAW, len(rule.nodes) // 2, weight=weight)
+    worst = [(statistic(x, LAW, 1.0, coarse) - statistic(x, LAW, 1.0, fine)).abs() for x in rows]
+    assert max(worst) > least / 4
 
 
 def test_null_mean_is_the_closed_form():

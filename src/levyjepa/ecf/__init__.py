@@ -2,7 +2,14 @@
 
 from levyjepa.ecf.empirical import empirical_cf
 from levyjepa.ecf.null import Null, null
-from levyjepa.ecf.quadrature import Quadrature, equispaced, frequency_range, gauss_laguerre
+from levyjepa.ecf.quadrature import (
+    Quadrature,
+    equispaced,
+    exponential_weight,
+    frequency_range,
+    gauss_laguerre,
+    gaussian_weight,
+)
 from levyjepa.ecf.statistic import distance, statistic
 
 __all__ = [
@@ -11,8 +18,10 @@ __all__ = [
     "distance",
     "empirical_cf",
     "equispaced",
+    "exponential_weight",
     "frequency_range",
     "gauss_laguerre",
+    "gaussian_weight",
     "null",
     "statistic",
 ]

@@ -1,6 +1,7 @@
 """Frequencies and weights as data."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,24 +64,81 @@ def frequency_range(law: Law, volume: float = 1.0) -> float:
     return math.exp(high)
 
 
-def equispaced(law: Law, nodes: int = 64, volume: float = 1.0) -> Quadrature:
-    """The trapezoid rule on [0, u_max] for the weight e^(-10 u / u_max).
+def exponential_weight(share: Tensor) -> Tensor:
+    """The weight e^(-10 u / u_max) at `share` = u / u_max: on the whole line, two-sided."""
+    return torch.exp(-10 * share)
 
-    With h = u_max / nodes it resolves increments up to about pi / h; u = 0, at which every
-    characteristic function is 1, is left out.
+
+def gaussian_weight(share: Tensor) -> Tensor:
+    """The weight e^(-10 (u / u_max)^2) at `share` = u / u_max, smooth at 0."""
+    return torch.exp(-10 * share**2)
+
+
+def equispaced(
+    law: Law,
+    nodes: int = 64,
+    volume: float = 1.0,
+    weight: Callable[[Tensor], Tensor] = exponential_weight,
+    tolerance: float | None = None,
+    size: float = 8.0,
+) -> Quadrature:
+    """The trapezoid rule on [0, u_max]; u = 0, where every characteristic function is 1, left out.
+
+    With spacing h it tells increments apart up to about pi / h; larger ones alias.
 
     Args:
         law: sets the range u_max, where volume * psi(u_max) = -4.
-        nodes: how many frequencies.
+        nodes: how many frequencies, unless `tolerance` is given.
         volume: the volume of the cells that it will be used for.
+        weight: the weight function, of u / u_max.
+        tolerance: take as few nodes as keep the statistic's error below `tolerance` times the
+            integral of the weight, for any increments up to `size`.
+        size: the largest increment, where `tolerance` is given.
+
+    >>> from levyjepa.laws import Brownian
+    >>> [len(equispaced(Brownian(1.0), tolerance=1e-3, size=size).nodes) for size in (2.0, 8.0)]
+    [13, 27]
     """
     checks.count("nodes", nodes, least=2)
     u_max = frequency_range(law, checks.positive("volume", volume))
+    if tolerance is None:
+        return _trapezoid(u_max, nodes, weight)
+    checks.positive("tolerance", tolerance)
+    size = checks.positive("size", size)
+    fine = _trapezoid(u_max, 2**13, weight)
+    exact, total = _pairs(fine, law, volume, size), fine.weights.sum()
+    for count in range(2, 2**11):
+        rule = _trapezoid(u_max, count, weight)
+        if (_pairs(rule, law, volume, size) - exact).abs().max() <= tolerance * total:
+            return rule
+    raise ValueError(
+        f"`tolerance` {tolerance} needs more than 2,048 nodes for increments up to {size}."
+    )
+
+
+def _trapezoid(u_max: float, nodes: int, weight: Callable[[Tensor], Tensor]) -> Quadrature:
     step = u_max / nodes
-    u = step * torch.arange(1, nodes + 1, dtype=torch.float64)
-    weights = step * torch.exp(-10 / u_max * u)
+    share = torch.arange(1, nodes + 1, dtype=torch.float64) / nodes
+    weights = step * weight(share)
     weights[-1] /= 2
-    return Quadrature(u, weights, step)
+    return Quadrature(step * share * nodes, weights, step)
+
+
+def _pairs(rule: Quadrature, law: Law, volume: float, size: float) -> Tensor:
+    """What each pair of increments adds to the statistic, of which it is the mean over pairs.
+
+    Re integral of (e^(iux) - phi)(e^(-iux') - phi) w(u) du, for x and x' on a grid up to `size`.
+    """
+    x = torch.linspace(-size, size, 65, dtype=torch.float64)
+    pair, single = torch.zeros_like(x), torch.zeros_like(x)  # by x - x' from 0 up, and by x
+    phi = law.characteristic_function(rule.nodes, volume).detach()
+    parts = (rule.nodes, rule.weights, phi)
+    for u, w, f in zip(*(part.split(1024) for part in parts), strict=True):
+        pair += ((x + size)[:, None] * u).cos() @ w
+        single += (x[:, None] * u).cos() @ (w * f)
+    at = torch.arange(len(x))
+    between = pair[(at[:, None] - at).abs()]
+    return between - single[:, None] - single + (rule.weights * phi**2).sum()
 
 
 def gauss_laguerre(law: Law, nodes: int = 17, volume: float = 1.0) -> Quadrature:
