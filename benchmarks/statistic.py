@@ -6,20 +6,16 @@
 to the plain formula with 17 nodes, timed in the same run, rounds interleaved.
 """
 
-import statistics
-import threading
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from timing import table
 from torch import Tensor
 
 from levyjepa.ecf import Quadrature, equispaced, statistic
 from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps
 
 LAW = Brownian(0.125) + CompoundPoisson(2.0, LaplaceJumps(1.0))
-ROUNDS = 15
 
 
 def plain(x: Tensor, rule: Quadrature) -> Tensor:
@@ -43,59 +39,20 @@ def step(function: Callable[..., Tensor], x: Tensor, *args: Quadrature) -> None:
     x.grad = None
 
 
-def peak(run: Callable[[], None]) -> float:
-    """Extra resident memory while running, MB, sampled every 0.2 ms."""
-
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
-    before, most, done = resident(), [0], threading.Event()
-
-    def watch() -> None:
-        while not done.is_set():
-            most[0] = max(most[0], resident())
-            time.sleep(2e-4)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    run()
-    done.set()
-    watcher.join()
-    return max(most[0] - before, 0) / 2**20
-
-
 def main() -> None:
     torch.manual_seed(0)
     x = torch.randn(384, 1800).requires_grad_()
-    rules = {nodes: equispaced(LAW, nodes) for nodes in (17, 64)}
     cases: dict[str, Callable[[], None]] = {}
-    for nodes, rule in rules.items():
+    for nodes in (17, 64):
+        rule = equispaced(LAW, nodes)
         compiled = torch.compile(fused, fullgraph=True)
         cases[f"plain, {nodes} nodes"] = lambda rule=rule: step(plain, x, rule)
         cases[f"fused, {nodes} nodes"] = lambda rule=rule: step(fused, x, rule)
         cases[f"fused and compiled, {nodes} nodes"] = lambda rule=rule, f=compiled: step(f, x, rule)
     sincos = torch.compile(floor)
     cases["one sine and cosine each way, compiled"] = lambda: step(sincos, x)
-
-    memory, times = {}, {name: [] for name in cases}
-    for name, run in cases.items():
-        run()
-        memory[name] = peak(run)
-    for _ in range(ROUNDS):
-        for name, run in cases.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - start)
-
-    base = statistics.median(times["plain, 17 nodes"])
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, median of {ROUNDS} rounds"
-    )
-    print("| | ms | times faster than plain, 17 nodes | peak extra memory, MB |")
-    print("|---|---|---|---|")
-    for name, seconds in times.items():
-        middle = statistics.median(seconds)
-        print(f"| {name} | {middle * 1e3:.2f} | {base / middle:.1f} | {memory[name]:.0f} |")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(table(cases, "plain, 17 nodes"))
 
 
 if __name__ == "__main__":
