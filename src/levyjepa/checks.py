@@ -1,6 +1,7 @@
 """What the public doors ask of their arguments: one error, the same words everywhere."""
 
 import math
+from numbers import Integral, Real
 from typing import Any
 
 from torch import Tensor
@@ -8,25 +9,33 @@ from torch import Tensor
 
 def positive(name: str, value: Any) -> float:
     """Return `value` as a float if it is a finite number above 0; raise otherwise."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"`{name}` must be a number, got {value!r}.")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"`{name}` must be positive and finite, got {value!r}.")
-    return float(value)
+    if not (number := _finite(name, value, "positive")) > 0:
+        raise ValueError(f"`{name}` must be positive, got {value!r}.")
+    return number
 
 
 def not_negative(name: str, value: Any) -> float:
     """Return `value` as a float if it is a finite number of at least 0; raise otherwise."""
-    return 0.0 if value == 0 and not isinstance(value, bool) else positive(name, value)
+    if (number := _finite(name, value, "at least 0")) < 0:
+        raise ValueError(f"`{name}` must be at least 0, got {value!r}.")
+    return number
+
+
+def _finite(name: str, value: Any, wanted: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"`{name}` must be a number, got {value!r}.")
+    if not math.isfinite(value):
+        raise ValueError(f"`{name}` must be {wanted} and finite, got {value!r}.")
+    return float(value)
 
 
 def count(name: str, value: Any, least: int = 1) -> int:
     """Return `value` if it is an integer of at least `least`; raise otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"`{name}` must be an integer, got {value!r}.")
     if value < least:
         raise ValueError(f"`{name}` must be at least {least}, got {value}.")
-    return value
+    return int(value)
 
 
 def floating(name: str, value: Any, ndim: int | None = None, shape: str = "") -> Tensor:
