@@ -56,7 +56,9 @@ def here(workplace, monkeypatch) -> Path:
 
 def test_no_command_shows_help(capsys):
     assert main([]) == 0
-    assert "experiment" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "evaluate" in said
+    assert "experiment=demo|exp1|exp2" in said
 
 
 @pytest.mark.parametrize("command", ["train", "experiment", "evaluate", "jumps", "report"])
@@ -65,6 +67,13 @@ def test_every_command_explains_itself_with_an_example(command, capsys):
         main([command, "--help"])
     assert done.value.code == 0
     assert f"Example: levyjepa {command} " in " ".join(capsys.readouterr().out.split())
+
+
+def test_settings_can_be_read_before_a_run(capsys):
+    assert main(["train", "--settings", "objective.gamma=0.5"]) == 0
+    said = capsys.readouterr().out
+    assert "gamma: 0.5" in said
+    assert "image_size: 28" in said
 
 
 def test_a_run_leaves_a_report(here):

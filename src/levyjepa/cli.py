@@ -64,11 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from levyjepa.conf.compose import compose
+    from omegaconf import OmegaConf
+
+    from levyjepa.conf.compose import compose, to_dict
     from levyjepa.training.run import train
 
+    config = compose(options.overrides)
+    if options.settings:
+        _out(OmegaConf.to_yaml(to_dict(config)).rstrip())
+        return 0
     _quieten(options)
-    result = train(compose(options.overrides))
+    result = train(config)
     if not _first():
         return 0
     from levyjepa.report import run_report
@@ -154,7 +160,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="levyjepa",
         description="LeJEPA with a Lévy prior on the patch embeddings of an image.",
-        epilog="Settings are Hydra overrides, as objective.gamma=0 data=cifar10 data.path=FOLDER.",
+        epilog="Settings are Hydra overrides, as objective.gamma=0 data=cifar10 data.path=FOLDER; "
+        f"`levyjepa train --settings` lists them all. Presets: {_presets()}.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     runs = {
@@ -171,6 +178,8 @@ def _parser() -> argparse.ArgumentParser:
             name, help=text, description=text, epilog=f"Example: {example}", parents=[common]
         )
         made[name].set_defaults(run=run)
+    text = "print every setting that these overrides give, and stop"
+    made["train"].add_argument("--settings", action="store_true", help=text)
     for name in ("evaluate", "jumps"):
         made[name].add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     made["jumps"].add_argument("images", type=Path, nargs="+", metavar="IMAGE")
@@ -183,6 +192,13 @@ def _parser() -> argparse.ArgumentParser:
             "overrides", nargs="*", metavar="KEY=VALUE", help="settings to change, Hydra's way"
         )
     return parser
+
+
+def _presets() -> str:
+    groups: dict[str, list[str]] = {}
+    for path in sorted((Path(__file__).parent / "conf").glob("*/*.yaml")):
+        groups.setdefault(path.parent.name, []).append(path.stem)
+    return "; ".join(f"{group}={'|'.join(names)}" for group, names in groups.items())
 
 
 def _again(options: argparse.Namespace, interruption: KeyboardInterrupt) -> str:

@@ -46,7 +46,8 @@ def test_pairs_need_the_same_seed_and_one_seed_has_no_interval():
     (paired,) = (r for r in result.differences if r.metric == "linear_probe")
     assert (paired.n, paired.mean) == (1, pytest.approx(0.1))
     assert (paired.low, paired.high) == (None, None)
-    assert "| gamma=1 | 1 | 90.00 % (n = 1: no interval)" in markdown(result)
+    assert "| gamma=1 | 1 | 90.00 % | 90.00 % |" in markdown(result)
+    assert "n = 1: no interval" in markdown(result)
     assert "runs/1-0 failed" in markdown(result)
 
 

@@ -95,7 +95,7 @@ class OptimizerConfig:
 class TrainerConfig:
     """What Lightning's Trainer is told."""
 
-    max_epochs: int = 800
+    max_epochs: int = 20
     accelerator: str = "auto"
     devices: int = 1
     num_nodes: int = 1

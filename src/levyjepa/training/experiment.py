@@ -195,6 +195,8 @@ def markdown(result: ExperimentResult) -> str:
         rows = [row for row in result.differences if (row.a, row.b) == (a, b)]
         lines.append(line(f"{a} minus {b}", rows, lambda x: f"{100 * x:+.2f}", seen))
     text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    if any(row.n == 1 for row in [*result.table, *result.differences]):
+        text += "\nn = 1: no interval\n"
     failed = [cell for cell in result.cells if cell.status != "finished"]
     text += "".join(f"\n{cell.run_dir} failed: {cell.error}\n" for cell in failed)
     return text
@@ -262,7 +264,7 @@ def _shown(row: Row | Difference | None, show: Callable[[float], str]) -> str:
     if row is None:
         return ""
     if row.low is None or row.high is None:
-        return f"{show(row.mean)} (n = 1: no interval)"
+        return show(row.mean)
     return f"{show(row.mean)} ({show(row.low)} to {show(row.high)})"
 
 

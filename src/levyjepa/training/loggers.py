@@ -75,6 +75,7 @@ class TrackioLogger(Logger):
         """Finish the run."""
         if self._experiment is not None:
             self._experiment.finish()
+            self._experiment = None
 
 
 def _csv(run_dir: Path, step: int, every: int) -> CSVLogger:
