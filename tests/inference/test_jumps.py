@@ -14,7 +14,10 @@ from levyjepa.laws import (
     CompoundPoisson,
     GaussianJumps,
     LaplaceJumps,
+    NormalInverseGaussian,
+    Stable,
     StudentTJumps,
+    VarianceGamma,
 )
 
 LAW = Brownian(0.125) + CompoundPoisson(2.0, LaplaceJumps(1.0))
@@ -97,6 +100,10 @@ def test_limits():
     assert jump_probability(x, Brownian(1.0)).tolist() == [0, 0, 0]
     assert jump_probability(x, CompoundPoisson(1.0, GaussianJumps(1.0))).tolist() == [0, 1, 1]
     for law in ALL_LAWS:
+        if isinstance(law, (Stable, NormalInverseGaussian, VarianceGamma)):
+            with pytest.raises(ValueError, match="must be Brownian and compound Poisson"):
+                jump_probability(x, law)  # infinitely many jumps in any cell
+            continue
         p = jump_probability(x, law)
         assert p.shape == x.shape
         assert p.dtype == x.dtype

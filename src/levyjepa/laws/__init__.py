@@ -2,10 +2,13 @@
 
 from levyjepa.laws.brownian import Brownian
 from levyjepa.laws.catalogue import ALL_LAWS, parse
+from levyjepa.laws.gamma_process import VarianceGamma
 from levyjepa.laws.gaussian import GaussianJumps
 from levyjepa.laws.laplace import LaplaceJumps
 from levyjepa.laws.law import Law, Sum
+from levyjepa.laws.normal_inverse_gaussian import NormalInverseGaussian
 from levyjepa.laws.poisson import CompoundPoisson, Jumps
+from levyjepa.laws.stable import Stable
 from levyjepa.laws.student_t import StudentTJumps
 from levyjepa.laws.variance_gamma import VarianceGammaJumps
 
@@ -17,8 +20,11 @@ __all__ = [
     "Jumps",
     "LaplaceJumps",
     "Law",
+    "NormalInverseGaussian",
+    "Stable",
     "StudentTJumps",
     "Sum",
+    "VarianceGamma",
     "VarianceGammaJumps",
     "parse",
 ]

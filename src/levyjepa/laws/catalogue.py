@@ -2,10 +2,13 @@
 
 from levyjepa.expression import evaluate
 from levyjepa.laws.brownian import Brownian
+from levyjepa.laws.gamma_process import VarianceGamma
 from levyjepa.laws.gaussian import GaussianJumps
 from levyjepa.laws.laplace import LaplaceJumps
 from levyjepa.laws.law import Law
+from levyjepa.laws.normal_inverse_gaussian import NormalInverseGaussian
 from levyjepa.laws.poisson import CompoundPoisson
+from levyjepa.laws.stable import Stable
 from levyjepa.laws.student_t import StudentTJumps
 from levyjepa.laws.variance_gamma import VarianceGammaJumps
 
@@ -15,6 +18,9 @@ ALL_LAWS: tuple[Law, ...] = (
     CompoundPoisson(rate=0.7, jumps=VarianceGammaJumps(k=0.6, beta=0.9)),
     CompoundPoisson(rate=1.0, jumps=StudentTJumps(nu=5.5)),
     CompoundPoisson(rate=2.0, jumps=GaussianJumps(sigma=1.3)),
+    Stable(alpha=1.4, scale=0.7),
+    NormalInverseGaussian(alpha=1.2, delta=0.9),
+    VarianceGamma(shape=1.1, beta=0.8),
     Brownian(sigma=0.125) + CompoundPoisson(rate=2.0, jumps=LaplaceJumps(alpha=1.0)),
 )
 

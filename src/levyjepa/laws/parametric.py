@@ -11,10 +11,18 @@ from levyjepa import checks
 
 
 class Positive:
-    """A positive parameter of a `Parametric`: a float, or exp of a trainable log when learnable."""
+    """A positive parameter of a `Parametric`, at most `most`.
+
+    A float; when learnable, exp of a trainable log, or `most` times the sigmoid of a trainable
+    logit.
+    """
+
+    def __init__(self, most: float = math.inf) -> None:
+        self.most = most
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
+        self.stored = f"{'log' if self.most == math.inf else 'logit'}_{name}"
 
     @overload
     def __get__(self, module: None, owner: type) -> Self: ...
@@ -23,14 +31,19 @@ class Positive:
     def __get__(self, module: "Parametric | None", owner: type) -> Any:
         if module is None:
             return self
-        log = module._parameters.get(f"log_{self.name}")
-        return module.constants[self.name] if log is None else log.exp()
+        raw = module._parameters.get(self.stored)
+        if raw is None:
+            return module.constants[self.name]
+        return raw.exp() if self.most == math.inf else self.most * raw.sigmoid()
 
     def __set__(self, module: "Parametric", value: float) -> None:
         value = checks.positive(self.name, value)
+        if value > self.most or (value == self.most and module.learnable):
+            limit = f"below {self.most} to be learnable" if module.learnable else str(self.most)
+            raise ValueError(f"`{self.name}` must be at most {limit}, got {value}.")
         if module.learnable:
-            log = nn.Parameter(torch.tensor(math.log(value)))
-            module.register_parameter(f"log_{self.name}", log)
+            share = value if self.most == math.inf else value / (self.most - value)
+            module.register_parameter(self.stored, nn.Parameter(torch.tensor(math.log(share))))
         else:
             module.constants[self.name] = value
 

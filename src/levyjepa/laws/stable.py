@@ -1,0 +1,53 @@
+"""Symmetric stable motion: jumps of all sizes, without a scale of their own."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from levyjepa.laws.law import Law
+from levyjepa.laws.parametric import Positive
+
+
+class Stable(Law):
+    """Symmetric stable increments, psi(u) = -|scale u|^alpha; alpha = 2 is Brownian, 1 Cauchy.
+
+    Its clock is a positive alpha/2-stable subordinator, drawn by Kanter's formula (*Stable
+    densities under change of scale and total variation inequalities*, 1975).
+
+    Args:
+        alpha: stability, at most 2; below 2 there is no variance.
+        scale: of an increment over a cell of unit volume.
+        learnable: make both trainable; `alpha` must then be below 2.
+    """
+
+    alpha = Positive(most=2.0)
+    scale = Positive()
+
+    def __init__(self, alpha: float, scale: float = 1.0, learnable: bool = False) -> None:
+        super().__init__(learnable)
+        self.alpha = alpha
+        self.scale = scale
+
+    def psi(self, u: Tensor) -> Tensor:
+        size = (self.scale * u).abs()
+        safe = torch.where(size > 0, size, 1.0)  # no slope at 0, where |u|^alpha has a cusp
+        return torch.where(size > 0, -(safe**self.alpha), 0.0)
+
+    def clock_moments(self) -> tuple[Any, Any]:
+        if self.alpha < 2:
+            raise ValueError(
+                f"The variance of Stable needs `alpha` of 2, got {float(self.alpha):.6g}."
+            )
+        return 2 * self.scale**2, 0.0
+
+    def clock(self, volume: Tensor, generator: torch.Generator | None) -> Tensor:
+        a = float(self.alpha) / 2
+        angle = math.pi * torch.rand(
+            volume.shape, dtype=volume.dtype, device=volume.device, generator=generator
+        ).clamp(1e-12, 1 - 1e-12)
+        energy = torch.empty_like(volume).exponential_(generator=generator)
+        standard = (a * angle).sin() / angle.sin() ** (1 / a)
+        standard = standard * (((1 - a) * angle).sin() / energy) ** ((1 - a) / a)
+        return 2 * float(self.scale) ** 2 * volume ** (1 / a) * standard
