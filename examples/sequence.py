@@ -58,9 +58,7 @@ def main(out: str, quick: bool) -> None:
     rows, test = photo[:, :480], photo[::2, 480:]
     edges = test.diff(dim=1).abs().amax(-1) > EDGE
     seeds, steps = (1, 20) if quick else (2, 250)
-    print(
-        f"{len(test)} rows, n = {seeds} seeds; edges at {edges.float().mean():.2f} of steps, the law's jumps at 0.10"
-    )
+    print(f"{len(test)} rows, n = {seeds} seeds; edges at {edges.float().mean():.2f} of steps")
     shown = {}
     for weight in COLOURS:
         for seed in range(seeds):
