@@ -74,6 +74,17 @@ def test_other_hues_are_nearer_to_torchvisions_than_no_change(photographs: Tenso
     assert off < 0.5 * (photographs.float() - theirs).abs().mean()
 
 
+@pytest.mark.parametrize("saturation", [0.0, 0.5])
+def test_changes_of_colour_follow_one_another_in_the_stated_order(
+    photographs: Tensor, saturation: float
+) -> None:
+    mild = (photographs // 2 + 64).float() / 255  # that no step leaves [0, 1]
+    theirs = T.adjust_saturation(T.adjust_hue(mild, 1 / 3), saturation)
+    theirs = T.adjust_brightness(T.adjust_contrast(theirs, 0.8), 0.9)
+    values = (torch.full((2,), value) for value in (0.9, 0.8, saturation, 1 / 3))
+    assert (jitter(mild, *values) - theirs).abs().max() <= 2 / 255
+
+
 @pytest.mark.parametrize("kernel", [3, 7])
 def test_blur_is_torchvisions_with_a_width_for_each_image(photographs: Tensor, kernel: int) -> None:
     ours = 255 * blur(photographs.float() / 255, torch.tensor([0.4, 1.7]), kernel)

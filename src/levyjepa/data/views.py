@@ -189,7 +189,8 @@ def jitter(
         turns: (n,) of the hue, in whole turns about the grey axis.
     """
     gray = LUMA.to(pixels.device, non_blocking=True).expand(3, 3)
-    matrix = torch.lerp(gray, _turn(turns), saturation[:, None, None])
+    turn = _turn(turns)
+    matrix = torch.lerp(gray @ turn, turn, saturation[:, None, None])
     luma = (gray[0] @ matrix)[:, None] @ pixels.mean((2, 3))[:, :, None]
     scale = (brightness * contrast)[:, None, None]
     offset = (brightness * (1 - contrast))[:, None, None] * luma
