@@ -22,6 +22,14 @@ def test_every_image_becomes_rgb(format: str, mode: str) -> None:
     assert (image.mode, image.size, label) == ("RGB", (12, 8), -1)
 
 
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_sixteen_bits_become_eight(format: str) -> None:
+    deep, stream = np.arange(0, 65536, 1024, dtype=np.uint16).reshape(8, 8), io.BytesIO()
+    Image.fromarray(deep).save(stream, format)
+    image, _ = Images([{"bytes": stream.getvalue(), "path": None}])[0]
+    np.testing.assert_array_equal(np.asarray(image), (deep // 256)[..., None].repeat(3, 2))
+
+
 def test_a_camera_held_upright_gives_an_upright_image() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: turned by a quarter
@@ -34,6 +42,7 @@ def test_a_camera_held_upright_gives_an_upright_image() -> None:
     [
         {"bytes": encoded("PNG")[:45], "path": None},
         {"bytes": encoded("JPEG")[:-40], "path": None},
+        {"bytes": encoded("TIFF", "F"), "path": None},  # floats, of no stated range
         {"bytes": b"", "path": None},
         {"bytes": None, "path": None},
         None,

@@ -42,7 +42,7 @@ class Images(Dataset):
         """Decode an image; CorruptImageError where it can't be."""
         record = self.records[index]
         try:
-            image = ImageOps.exif_transpose(_open(record)).convert("RGB")
+            image = _rgb(ImageOps.exif_transpose(_open(record)))
         except Exception as error:  # what Pillow raises has no common kind
             raise CorruptImageError(self.name(index)) from error
         return image, UNLABELLED if self.labels is None else self.labels[index]
@@ -85,3 +85,12 @@ def _open(record: Any) -> Image.Image:
         held = record.get("bytes")
         return Image.open(record["path"] if held is None else io.BytesIO(held))
     return Image.open(record)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """In 8 bits; Pillow's own conversion would cut 16 bits off at 255."""
+    if image.mode == "F":
+        raise ValueError("Floats have no stated range.")
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
+    return image.convert("RGB")
