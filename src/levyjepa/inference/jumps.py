@@ -3,11 +3,11 @@
 import math
 from functools import lru_cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from levyjepa import checks
+from levyjepa.inference.density import Table, invert
 from levyjepa.laws import Brownian, CompoundPoisson, Law, Sum, parse
 
 
@@ -48,7 +48,7 @@ def jump_probability(
     if isotropic:
         jump = _log_mixture(norm2, *_clock(text, volume), smooth * volume, dim)
     else:
-        jump = _log_density(x.abs(), text, volume)
+        jump = _jump_density(text, volume).at(x.cpu()).to(x.device)
     return torch.sigmoid(jump - calm).to(samples.dtype)
 
 
@@ -66,49 +66,18 @@ def _log_normal(norm2: Tensor, variance: Tensor | float, dim: int) -> Tensor:
     return -0.5 * (norm2 / variance + dim * (2 * math.pi * variance).log())
 
 
-def _log_density(x: Tensor, text: str, volume: float) -> Tensor:
-    """log g at x >= 0, by cubic Hermite interpolation of its table."""
-    step, log_g, slope = (t.to(x.device) for t in _table(text, volume))
-    place = (x / step).clamp(max=len(log_g) - 1.001)
-    left = place.floor().long()
-    t = place - left
-    a, b, da, db = log_g[left], log_g[left + 1], slope[left] * step, slope[left + 1] * step
-    return (
-        a * (1 + 2 * t) * (1 - t) ** 2
-        + b * t**2 * (3 - 2 * t)
-        + da * t * (1 - t) ** 2
-        + db * t**2 * (t - 1)
-    )
-
-
 @lru_cache(maxsize=64)
-def _table(text: str, volume: float, size: int = 2**15) -> tuple[Tensor, Tensor, Tensor]:
-    """Step of a grid from 0, log g on it, and its slope, by a discrete cosine transform."""
+def _jump_density(text: str, volume: float) -> Table:
     law = parse(text)
     smooth, rate = _parts(law)
-    scale = math.sqrt(smooth * volume)
-    step = scale / 16
-    u = np.pi / (size * step) * np.arange(size)
-    heard = torch.from_numpy(u[u < 9 / scale])  # beyond, the Brownian part leaves e^-40
-    with torch.no_grad():
-        calm = torch.exp(-volume * (rate + smooth * heard**2 / 2))
-        spoken = law.characteristic_function(heard, volume) - calm
-    transform = np.zeros(size)
-    transform[: len(heard)] = spoken.numpy()
-    transform[0] /= 2
-    waves = np.fft.ifft(np.concatenate([transform, np.zeros(size)])) * 2 * size
-    g = waves.real[:size] * u[1] / np.pi
-    turned = np.fft.ifft(np.concatenate([transform * u, np.zeros(size)])) * 2 * size
-    slope = -turned.imag[:size] * u[1] / np.pi
-    # Rounding leaves nothing of g below 1e-13 of its height: it is held there, and flat.
-    floor = g.max() * 1e-13
-    end = int(np.argmax(g < floor)) if (g < floor).any() else size
-    end = max(end, 2)
-    return (
-        torch.tensor(step, dtype=torch.float64),
-        torch.from_numpy(np.log(np.maximum(g[:end], floor))),
-        torch.from_numpy(slope[:end] / np.maximum(g[:end], floor)),
-    )
+
+    def transform(u: Tensor) -> Tensor:
+        with torch.no_grad():
+            calm = torch.exp(-volume * (rate + smooth * u**2 / 2))
+            return law.characteristic_function(u, volume) - calm
+
+    # Beyond, the Brownian part leaves e^-40.
+    return invert(transform, 9 / math.sqrt(smooth * volume))
 
 
 @lru_cache(maxsize=64)

@@ -42,7 +42,7 @@ class StudentTJumps(Jumps):
         return self.nu / 2 / standard_gamma(self.nu / 2, n, generator, device)
 
 
-def _matern(a: Tensor, z2: Tensor, nodes: int = 1024) -> Tensor:
+def _matern(a: Tensor, z2: Tensor, nodes: int = 512) -> Tensor:
     """2 K_a(z) (z/2)^a / Gamma(a) at z^2 = `z2`, differentiable in both, without a Bessel function.
 
     K_a(z) is an integral of exp(-z cosh t + a t) over the line; measured from its peak,
