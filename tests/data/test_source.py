@@ -1,10 +1,12 @@
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
+from datasets.exceptions import DatasetNotFoundError
 from PIL import Image
 
 from levyjepa.conf.schema import DataConfig
@@ -90,7 +92,7 @@ def test_columns_that_cannot_be_told_apart_must_be_named(tmp_path: Path) -> None
 def test_parquet_without_labels_is_an_error(tmp_path: Path) -> None:
     parquet(tmp_path, [0.5], "weight")
     parquet(tmp_path, [0.5], "weight", "test")
-    with pytest.raises(ValueError, match=r"`data.label_column` .* 0 columns of labels"):
+    with pytest.raises(ValueError, match="no column of labels, only image, weight"):
         load_source(DataConfig(source="parquet", path=str(tmp_path)))
 
 
@@ -163,6 +165,113 @@ def test_images_without_class_folders_are_sent_to_the_unlabelled_source(tmp_path
     Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
     with pytest.raises(ValueError, match="data=unlabelled"):
         load_source(DataConfig(source="folder", path=str(tmp_path)))
+
+
+@pytest.fixture
+def hub(digits: Source, monkeypatch: pytest.MonkeyPatch) -> dict:
+    """Stand in for the hub's one data set, of digits; it records what it was asked for."""
+    features = datasets.Features(
+        {
+            "picture": datasets.Image(),
+            "digit": datasets.ClassLabel(names=[f"number {n}" for n in range(10)]),
+            "tags": datasets.List(datasets.Value("int64")),
+            "weight": datasets.Value("float32"),
+        }
+    )
+
+    def split(chosen: range) -> datasets.Dataset:
+        pictures, labels = zip(*(digits.train[i] for i in chosen), strict=True)
+        rest = {"tags": [[n] for n in labels], "weight": [0.5] * len(labels)}
+        table = {"picture": list(pictures), "digit": list(labels)} | rest
+        return datasets.Dataset.from_dict(table, features=features)
+
+    asked = {}
+    held = datasets.DatasetDict(train=split(range(20)), validation=split(range(20, 25)))
+
+    def load(*args: object, **options: object) -> datasets.DatasetDict:
+        asked["args"], asked["options"] = args, options
+        return held
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    return asked
+
+
+HUB = DataConfig(source="hub", path="some/numbers", test_split="validation")
+
+
+def test_a_hub_data_set_brings_its_images_and_classes(hub: dict, digits: Source) -> None:
+    source = load_source(replace(HUB, subset="small"))
+    assert hub["args"] == ("some/numbers", "small")
+    assert (source.name, len(source.train), len(source.test)) == ("numbers", 20, 5)
+    assert source.classes == tuple(f"number {n}" for n in range(10))
+    for i in range(5):
+        (image, label), (expected, digit) = source.test[i], digits.train[20 + i]
+        assert (label, image.mode) == (digit, "RGB")
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(expected))
+
+
+def test_a_name_of_ours_asks_the_hub_for_its_id(hub: dict) -> None:
+    source = load_source(DataConfig(source="imagenette", subset="160px", test_split="validation"))
+    assert hub["args"] == ("frgfm/imagenette", "160px")
+    assert source.mean == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("test_split", "test", "`data.test_split` must be one of train, validation, got test"),
+        ("train_split", "all", "`data.train_split` must be one of train, validation, got all"),
+        ("image_column", "image", "`data.image_column` must be one of picture, got image"),
+        ("image_column", "digit", "`data.image_column` must be one of picture, got digit"),
+        ("label_column", "label", "`data.label_column` must be one of digit, got label"),
+        ("label_column", "tags", "`data.label_column` must be one of digit, got tags"),
+        ("label_column", "weight", "`data.label_column` must be one of digit, got weight"),
+    ],
+)
+def test_a_split_or_column_that_is_not_there_is_an_error(
+    hub: dict, setting: str, value: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_source(replace(HUB, **{setting: value}))
+
+
+def test_a_data_set_that_is_a_script_is_read_from_the_hubs_conversion(
+    hub: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = datasets.load_dataset
+
+    def load(*args: object, **options: object) -> datasets.DatasetDict:
+        if "revision" not in options:
+            raise RuntimeError("Dataset scripts are no longer supported, but found numbers.py")
+        return plain(*args, **options)
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert len(load_source(replace(HUB, subset="small")).train) == 20
+    assert hub["options"] == {"data_dir": "small", "revision": "refs/convert/parquet"}
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "message"),
+    [
+        (ConnectionError("no route"), ConnectionError, r"some/numbers .*no route\); data=mnist5k"),
+        (DatasetNotFoundError("No 'some/numbers'"), ValueError, "must be the id of a hub data set"),
+        (RuntimeError("out of luck"), RuntimeError, "out of luck"),
+    ],
+)
+def test_what_the_hub_refuses_is_told(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception, expected: type, message: str
+) -> None:
+    def load(*args: object, **options: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(expected, match=message):
+        load_source(HUB)
+
+
+def test_a_hub_data_set_needs_an_id() -> None:
+    with pytest.raises(ValueError, match=r"`data.path` must be the id"):
+        load_source(DataConfig(source="hub"))
 
 
 @pytest.mark.parametrize(("source", "path"), [("imagenette", None), ("hub", "some/thing")])

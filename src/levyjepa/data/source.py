@@ -143,18 +143,22 @@ def _from_splits(config: DataConfig, name: str, splits: Any, normalisation: Any)
             raise ValueError(f"`data.{setting}` must be one of {', '.join(splits)}, got {split}.")
     features = splits[config.train_split].features
 
-    def column(what: str, kind: Any, names: tuple[str, ...]) -> str:
+    def column(what: str, kind: Any, fits: Callable[[Any], bool], names: Sequence[str] = ()) -> str:
+        usable = [key for key, feature in features.items() if fits(feature)]
+        if not usable:
+            raise ValueError(f"{name} has no column of {what}s, only {', '.join(features)}.")
         asked = getattr(config, f"{what}_column")
-        found = [key for key, feature in features.items() if isinstance(feature, kind)]
-        found = found or [key for key in names if key in features]
-        if asked in features if asked else len(found) == 1:
+        found = [key for key in usable if isinstance(features[key], kind)]
+        found = found or [key for key in names if key in usable]
+        if asked in usable if asked else len(found) == 1:
             return asked or found[0]
         raise ValueError(
-            f"`data.{what}_column` must be one of {', '.join(features)}, got {asked}; "
+            f"`data.{what}_column` must be one of {', '.join(usable)}, got {asked}; "
             f"{name} has {len(found)} columns of {what}s."
         )
 
-    image, label = column("image", ImageFeature, ()), column("label", ClassLabel, ("label",))
+    image = column("image", ImageFeature, _holds_images)
+    label = column("label", ClassLabel, _holds_labels, ("label",))
     known = getattr(features[label], "names", None)
     raw = {split: splits[split][label][:] for split in (config.train_split, config.test_split)}
     values = (
@@ -173,6 +177,23 @@ def _from_splits(config: DataConfig, name: str, splits: Any, normalisation: Any)
     labelled = any(n != UNLABELLED for n in train.labels or ())
     classes = tuple(known or map(str, values)) if labelled else ()
     return Source(name, train, test, classes, *(normalisation or _statistics(train)))
+
+
+def _holds_images(feature: Any) -> bool:
+    """Whether a column can be read as images: decoded, in bytes, or by their paths."""
+    from datasets import Image, Value
+
+    if isinstance(feature, Value):
+        return feature.dtype in ("binary", "string")
+    return isinstance(feature, Image) or (isinstance(feature, dict) and "bytes" in feature)
+
+
+def _holds_labels(feature: Any) -> bool:
+    from datasets import ClassLabel, Value
+
+    if isinstance(feature, Value):
+        return "float" not in feature.dtype
+    return isinstance(feature, ClassLabel)
 
 
 class _Column:
