@@ -135,7 +135,10 @@ def summarise(directory: Path, experiment: ExperimentConfig, cells: list[Cell]) 
             values = [s[metric] for c in seeds.values() if metric in (s := c.scores or {})]
             if values:
                 seen = experiment.published.get(name) if metric == PUBLISHED else None
-                table.append(Row(name, metric, *_interval(values), published=seen))
+                n, mean, low, high = _interval(values)
+                if low is not None and high is not None:  # an accuracy is a share
+                    low, high = max(low, 0.0), min(high, 1.0)
+                table.append(Row(name, metric, n, mean, low, high, published=seen))
     for a, b in _pairs(cells):
         for metric in metrics:
             values = [
