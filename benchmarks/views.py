@@ -110,8 +110,8 @@ def main() -> None:
         "PIL, torchvision v2": lambda: pil(images),
         "uint8 tensors, torchvision v2": lambda: tensors(images),
         "levyjepa: crop, then colours": lambda: colours(cropped(crops, images)),
-        "  its crop (loader)": lambda: cropped(crops, images),
-        "  its colours (device)": lambda: colours(views),
+        "its crop (loader)": lambda: cropped(crops, images),
+        "its colours (device)": lambda: colours(views),
     }
     pil = per_view(torchvision_pipeline(v2.PILToTensor()))
     tensors = per_view(torchvision_pipeline(v2.ToImage()))
@@ -130,10 +130,10 @@ def main() -> None:
             seconds[name].append(time.process_time() - start)
     count = VIEWS * len(images)
     base = statistics.median(seconds["PIL, torchvision v2"])
-    print(f"{'pipeline':<34}{'views/s/core':>13}{'x PIL':>8}")
+    print("| pipeline | views per second per core | times PIL |\n|---|---|---|")
     for name, times in seconds.items():
         middle = statistics.median(times)
-        print(f"{name:<34}{count / middle:>13.0f}{base / middle:>8.1f}")
+        print(f"| {name} | {count / middle:.0f} | {base / middle:.1f} |")
 
 
 if __name__ == "__main__":

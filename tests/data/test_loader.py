@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import Subset
 from torchvision.transforms.v2.functional import pil_to_tensor
 
@@ -51,13 +52,28 @@ def test_views_do_not_depend_on_the_number_of_workers(few: Source) -> None:
         assert all(map(same, expected, found))
 
 
-def test_epochs_and_seeds_bring_another_order_and_other_views(few: Source) -> None:
-    loader = train_loader(few, CONFIG, ViewsConfig(), seed=0)
-    first, second = epoch(loader, 0), epoch(loader, 1)
-    other = epoch(train_loader(few, CONFIG, ViewsConfig(), seed=1), 0)
-    assert not any(map(same, first, second))
-    assert not any(map(same, first, other))
-    assert all(map(same, first, epoch(loader, 0)))
+def test_epochs_and_seeds_bring_another_order(few: Source) -> None:
+    def order(seed: int, number: int) -> list[int]:
+        batches = train_loader(few, CONFIG, ViewsConfig(), seed).batch_sampler
+        batches.set_epoch(number)
+        return [index for batch in batches for _, index in batch]
+
+    first = order(0, 0)
+    assert first not in (sorted(first), order(0, 1), order(1, 0))
+    assert first == order(0, 0)
+
+
+def test_epochs_seeds_and_images_bring_other_views(few: Source) -> None:
+    def views(seed: int, number: int, index: int) -> Tensor:
+        return train_loader(few, CONFIG, ViewsConfig(), seed).dataset[number, index][0][0]
+
+    first = views(0, 0, 5)
+    assert torch.equal(first, views(0, 0, 5))
+    assert not torch.equal(first, views(0, 1, 5))
+    assert not torch.equal(first, views(1, 0, 5))
+    twins = replace(few, train=Subset(few.train, [5] * 100))  # one image, by two indices
+    dataset = train_loader(twins, CONFIG, ViewsConfig(), 0).dataset
+    assert not torch.equal(dataset[0, 5][0][0], dataset[0, 6][0][0])
 
 
 @pytest.mark.parametrize("workers", [0, 2])

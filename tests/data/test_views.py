@@ -140,6 +140,33 @@ def test_each_view_gets_colours_of_its_own_from_the_generator(photographs: Tenso
     assert len({tuple(view.flatten()[:50].tolist()) for view in first.flatten(0, 1)}) > 48
 
 
+def test_colours_do_not_depend_on_how_a_batch_is_cut_for_the_cache(
+    photographs: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, stack = Photometric(ViewsConfig(), MEAN, STD), photographs.expand(6, -1, -1, -1, -1)
+    monkeypatch.setattr("levyjepa.data.views.CPU_PIXELS", stack.numel())
+    whole = module(stack, generator_of(2))
+    monkeypatch.setattr("levyjepa.data.views.CPU_PIXELS", 1)
+    torch.testing.assert_close(module(stack, generator_of(2)), whole, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("step", "settings", "theirs"),
+    [
+        ("gray", {}, lambda x: T.rgb_to_grayscale(x, num_output_channels=3)),
+        ("solarize", {}, lambda x: T.solarize(x, 128)),
+        ("blur", {"blur_sigma": (1.3, 1.3)}, lambda x: T.gaussian_blur(x, [7, 7], [1.3, 1.3])),
+    ],
+)
+def test_a_step_of_probability_one_is_torchvisions_on_every_view(
+    photographs: Tensor, step: str, settings: dict, theirs: Callable[[Tensor], Tensor]
+) -> None:
+    config = ViewsConfig(**STILL | {step: 1.0} | settings)
+    views = photographs.expand(10, -1, -1, -1, -1)
+    ours = 255 * Photometric(config, (0.0,) * 3, (1.0,) * 3)(views)
+    assert (ours - theirs(photographs).float()).abs().max() <= 2
+
+
 def test_colours_keep_their_precision_under_autocast(photographs: Tensor) -> None:
     module = Photometric(ViewsConfig(), MEAN, STD)
     plain = module(photographs[None], generator_of(1))
