@@ -1,9 +1,11 @@
 """What the public doors ask of their arguments: one error, the same words everywhere."""
 
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -24,9 +26,13 @@ def not_negative(name: str, value: Any) -> float:
 def _finite(name: str, value: Any, wanted: str) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number, got {value!r}.")
-    if not math.isfinite(value):
+    try:
+        number = float(value)
+    except OverflowError:  # an integer that no float can hold
+        number = math.inf
+    if not math.isfinite(number):
         raise ValueError(f"`{name}` must be {wanted} and finite, got {value!r}.")
-    return float(value)
+    return number
 
 
 def count(name: str, value: Any, least: int = 1) -> int:
@@ -36,6 +42,28 @@ def count(name: str, value: Any, least: int = 1) -> int:
     if value < least:
         raise ValueError(f"`{name}` must be at least {least}, got {value}.")
     return int(value)
+
+
+def sizes(name: str, value: Any) -> tuple[int, ...]:
+    """Return `value` as a tuple if it is a sequence of integers of at least 0; raise otherwise."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError(f"`{name}` must be a sequence of integers, got {value!r}.")
+    return tuple(count(name, size, least=0) for size in value)
+
+
+def dtype(value: Any) -> torch.dtype:
+    """Return `value`, or torch's default for None, if it is a floating-point dtype; else raise."""
+    found = torch.get_default_dtype() if value is None else value
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise TypeError(f"`dtype` must be a floating-point dtype, got {value!r}.")
+    return found
+
+
+def generator_device(value: Any) -> torch.device:
+    """Return the device of the generator `value`, the CPU for None; raise if it is neither."""
+    if value is not None and not isinstance(value, torch.Generator):
+        raise TypeError(f"`generator` must be a torch.Generator, got {value!r}.")
+    return torch.device("cpu") if value is None else value.device
 
 
 def floating(name: str, value: Any, ndim: int | None = None, shape: str = "") -> Tensor:

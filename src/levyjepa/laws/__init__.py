@@ -4,6 +4,7 @@ from levyjepa.laws.brownian import Brownian
 from levyjepa.laws.catalogue import ALL_LAWS, parse
 from levyjepa.laws.gamma_process import VarianceGamma
 from levyjepa.laws.gaussian import GaussianJumps
+from levyjepa.laws.independent import IndependentCoordinates
 from levyjepa.laws.laplace import LaplaceJumps
 from levyjepa.laws.law import Law, Sum
 from levyjepa.laws.normal_inverse_gaussian import NormalInverseGaussian
@@ -17,6 +18,7 @@ __all__ = [
     "Brownian",
     "CompoundPoisson",
     "GaussianJumps",
+    "IndependentCoordinates",
     "Jumps",
     "LaplaceJumps",
     "Law",

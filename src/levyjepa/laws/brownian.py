@@ -33,4 +33,4 @@ class Brownian(Law):
         return self.sigma**2, 0.0
 
     def clock(self, volume: Tensor, generator: torch.Generator | None) -> Tensor:
-        return self.sigma**2 * volume
+        return float(self.sigma) ** 2 * volume

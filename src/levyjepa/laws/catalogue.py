@@ -32,11 +32,14 @@ def parse(text: str) -> Law:
     """The law that `text` prints, as in a configuration file.
 
     Raises:
-        ValueError: the text is not a law.
+        TypeError: the text is not a text.
+        ValueError: it is not a law.
 
     >>> parse("Brownian(0.125) + CompoundPoisson(2, LaplaceJumps(1))")
     Brownian(sigma=0.125) + CompoundPoisson(rate=2.0, jumps=LaplaceJumps(alpha=1.0))
     """
+    if not isinstance(text, str):
+        raise TypeError(f"A law's text must be a string, got {text!r}.")
     law = evaluate(text, _NAMES, "law")
     if not isinstance(law, Law):
         raise ValueError(f"{text!r} is not a law but {type(law).__name__}.")

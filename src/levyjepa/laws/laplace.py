@@ -34,4 +34,4 @@ class LaplaceJumps(Jumps):
         return mean, 2 * mean**2
 
     def tau(self, n: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
-        return standard_gamma(1.0, n, generator, device) * 2 / self.alpha**2
+        return standard_gamma(1.0, n, generator, device) * 2 / float(self.alpha) ** 2

@@ -1,5 +1,6 @@
 """What a Lévy law is, and the sum of two."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from levyjepa import checks
-from levyjepa.laws.parametric import Parametric, as_floating
+from levyjepa.laws.parametric import Parametric
 
 
 class Law(Parametric, ABC):
@@ -22,7 +23,7 @@ class Law(Parametric, ABC):
 
     @abstractmethod
     def psi(self, u: Tensor) -> Tensor:
-        """The exponent at floating-point `u`, unit volume."""
+        """The exponent at float64 `u`, unit volume."""
 
     @abstractmethod
     def clock_moments(self) -> tuple[Any, Any]:
@@ -39,10 +40,10 @@ class Law(Parametric, ABC):
             u: frequencies, any shape, floating point.
 
         Returns:
-            psi(u), at most 0, of the shape of `u`.
+            psi(u), at most 0, of the shape of `u`; where its dtype cannot hold it, its lowest.
         """
-        checks.floating("u", u)
-        return self.psi(as_floating(u)).to(u.dtype)
+        psi = self.psi(self.frequencies(u))
+        return psi.clamp_min(torch.finfo(u.dtype).min).to(u.dtype)
 
     def characteristic_function(self, u: Tensor, volume: float = 1.0) -> Tensor:
         """E exp(iux) = exp(volume * psi(u)), real since every law here is symmetric.
@@ -68,6 +69,8 @@ class Law(Parametric, ABC):
             ValueError: the law has no fourth moment.
         """
         mean, variance = self.clock_moments()
+        if variance == math.inf:
+            raise ValueError(f"The kurtosis of {self!r} is infinite.")
         return 3 * variance / mean**2 / checks.positive("volume", volume)
 
     def sample(
@@ -89,19 +92,22 @@ class Law(Parametric, ABC):
             dtype: of the result; torch's default if None.
 
         Returns:
-            A tensor of shape `shape`, or `(*shape, dim)`.
+            A tensor of shape `shape`, or `(*shape, dim)`; what its dtype cannot hold is its
+            largest number.
         """
-        device = generator.device if generator is not None else "cpu"
-        size = tuple(checks.count("shape", n, least=0) for n in shape)
-        volumes = torch.full(
-            size, checks.positive("volume", volume), dtype=torch.float64, device=device
-        )
+        size = checks.sizes("shape", shape)
+        vector = () if dim is None else (checks.count("dim", dim),)
+        volume = checks.positive("volume", volume)
+        kind = checks.dtype(dtype)
+        limits, device = torch.finfo(kind), checks.generator_device(generator)
         with torch.no_grad():
-            scale = self.clock(volumes, generator).sqrt()
-            if dim is not None:
-                scale = scale[..., None].expand(*size, checks.count("dim", dim))
-            z = torch.randn(scale.shape, dtype=scale.dtype, device=device, generator=generator)
-            return (scale * z).to(dtype or torch.get_default_dtype())
+            volumes = torch.full(size, volume, dtype=torch.float64, device=device)
+            time = self.clock(volumes, generator).clamp_max(torch.finfo(torch.float64).max)
+            time = time.view(*size, *(1 for _ in vector))
+            z = torch.randn(
+                (*size, *vector), dtype=torch.float64, device=device, generator=generator
+            )
+            return (time.sqrt() * z).clamp(limits.min, limits.max).to(kind)
 
     def __add__(self, other: "Law") -> "Sum":
         if not isinstance(other, Law):

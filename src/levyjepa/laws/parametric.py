@@ -57,6 +57,8 @@ class Parametric(nn.Module):
 
     def __init__(self, learnable: bool = False) -> None:
         super().__init__()
+        if not isinstance(learnable, bool):
+            raise TypeError(f"`learnable` must be True or False, got {learnable!r}.")
         self.learnable = learnable
         self.constants: dict[str, float] = {}
 
@@ -80,6 +82,16 @@ class Parametric(nn.Module):
                     setattr(module, name, module.constants.pop(name))
         return clone
 
+    def frequencies(self, u: Tensor) -> Tensor:
+        """`u` in float64, once it is found to be floating point, finite and where the law is."""
+        checks.floating("u", u)
+        if not torch.compiler.is_compiling() and not u.isfinite().all():
+            raise ValueError("`u` must be finite, got NaN or infinity.")
+        for parameter in self.parameters():
+            if parameter.device not in (u.device, torch.device("cpu")):
+                raise ValueError(f"`u` must be on {parameter.device}, got {u.device}.")
+        return u.double()
+
     def __repr__(self) -> str:
         parts = [f"{name}={_number(getattr(self, name))}" for name in self.positives()]
         parts += [f"{name}={part!r}" for name, part in self.named_children()]
@@ -89,8 +101,3 @@ class Parametric(nn.Module):
 
 def _number(value: float | Tensor) -> float:
     return float(f"{value.item():.9g}") if isinstance(value, Tensor) else value
-
-
-def as_floating(u: Tensor) -> Tensor:
-    """`u` in float32 or better."""
-    return u if u.dtype in (torch.float32, torch.float64) else u.float()

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from levyjepa import checks
 from levyjepa.laws.law import Law
-from levyjepa.laws.parametric import Parametric, Positive, as_floating
+from levyjepa.laws.parametric import Parametric, Positive
+
+MOST_JUMPS = 1e9  # that one call of `sample` may draw, one by one
 
 
 class Jumps(Parametric, ABC):
@@ -16,7 +17,7 @@ class Jumps(Parametric, ABC):
 
     @abstractmethod
     def phi(self, u: Tensor) -> Tensor:
-        """The characteristic function E exp(-tau u^2 / 2) at floating-point `u`."""
+        """The characteristic function E exp(-tau u^2 / 2) at float64 `u`."""
 
     @abstractmethod
     def tau_moments(self) -> tuple[Any, Any]:
@@ -28,8 +29,7 @@ class Jumps(Parametric, ABC):
 
     def characteristic_function(self, u: Tensor) -> Tensor:
         """E exp(iux) for one jump x, at frequencies `u` of any shape."""
-        checks.floating("u", u)
-        return self.phi(as_floating(u)).to(u.dtype)
+        return self.phi(self.frequencies(u)).to(u.dtype)
 
 
 class CompoundPoisson(Law):
@@ -63,7 +63,12 @@ class CompoundPoisson(Law):
         return self.rate * first, self.rate * second
 
     def clock(self, volume: Tensor, generator: torch.Generator | None) -> Tensor:
-        counts = torch.poisson(self.rate * volume, generator=generator).long().flatten()
+        expected = float(self.rate) * volume
+        if (total := float(expected.sum())) > MOST_JUMPS:
+            raise ValueError(
+                f"Samples must hold at most {MOST_JUMPS:.0e} jumps, {total:.3g} are expected."
+            )
+        counts = torch.poisson(expected, generator=generator).long().flatten()
         cells = torch.arange(counts.numel(), device=counts.device).repeat_interleave(counts)
         tau = self.jumps.tau(cells.numel(), generator, volume.device)
         return torch.zeros_like(volume).flatten().index_add_(0, cells, tau).view(volume.shape)

@@ -48,6 +48,7 @@ class Stable(Law):
             volume.shape, dtype=volume.dtype, device=volume.device, generator=generator
         ).clamp(1e-12, 1 - 1e-12)
         energy = torch.empty_like(volume).exponential_(generator=generator)
-        standard = (a * angle).sin() / angle.sin() ** (1 / a)
-        standard = standard * (((1 - a) * angle).sin() / energy) ** ((1 - a) / a)
-        return 2 * float(self.scale) ** 2 * volume ** (1 / a) * standard
+        log = (a * angle).sin().log() + (volume / angle.sin()).log() / a
+        if a < 1:
+            log = log + (((1 - a) * angle).sin() / energy).log() * ((1 - a) / a)
+        return 2 * float(self.scale) ** 2 * log.exp()

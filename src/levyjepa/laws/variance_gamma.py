@@ -36,4 +36,4 @@ class VarianceGammaJumps(Jumps):
         return self.k / self.beta, self.k * (self.k + 1) / self.beta**2
 
     def tau(self, n: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
-        return standard_gamma(self.k, n, generator, device) / self.beta
+        return standard_gamma(self.k, n, generator, device) / float(self.beta)
