@@ -56,7 +56,7 @@ def per_view(transform: Callable[[Image.Image], Tensor]) -> Callable[[list[Image
 
 def kornia_pipeline(images: list[Image.Image]) -> Callable[[list[Image.Image]], Tensor]:
     """Crops as ours, colours by kornia over the batch."""
-    import kornia.augmentation as K
+    import kornia.augmentation as K  # pyright: ignore[reportMissingImports]
 
     crops = Crops(ViewsConfig(), SIZE)
     colours = K.AugmentationSequential(
@@ -71,9 +71,9 @@ def kornia_pipeline(images: list[Image.Image]) -> Callable[[list[Image.Image]], 
 
 
 def albumentations_pipeline() -> Callable[[list[Image.Image]], Tensor]:
-    import albumentations as A
-    import cv2
-    from albumentations.pytorch import ToTensorV2
+    import albumentations as A  # pyright: ignore[reportMissingImports]
+    import cv2  # pyright: ignore[reportMissingImports]
+    from albumentations.pytorch import ToTensorV2  # pyright: ignore[reportMissingImports]
 
     cv2.setNumThreads(1)
     transform = A.Compose(

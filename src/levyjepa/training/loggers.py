@@ -54,7 +54,7 @@ class TrackioLogger(Logger):
     def experiment(self) -> Any:
         """trackio's own run."""
         if self._experiment is None:
-            import trackio
+            import trackio  # pyright: ignore[reportMissingImports]
 
             self._experiment = trackio.init(
                 self.project, self.run, config=self.settings, resume="allow", embed=False
