@@ -72,18 +72,13 @@ def jumps(field: Tensor, rescale: bool) -> Tensor:
 def main(out: str, quick: bool) -> None:
     pixels, labels = mnist_data()
     order = torch.randperm(5000, generator=torch.Generator().manual_seed(0))
-    images, labels = (
-        torch.from_numpy(pixels)[order].float().view(-1, 1, 28, 28) / 255,
-        labels[order],
-    )
+    images = torch.from_numpy(pixels)[order].float().view(-1, 1, 28, 28) / 255
+    labels = labels[order]
     seeds, steps = (1, 5) if quick else (2, 120)
-    print(f"share of 1,000 digits named right (each ± 0.012), n = {seeds} seeds:")
+    print(f"share of 1,000 digits named right (standard error 0.012), n = {seeds} seeds:")
     maps = {}
-    for name, gamma, trained in (
-        ("untrained", 0.0, 0),
-        ("without prior", 0.0, steps),
-        ("with prior", 1.0, steps),
-    ):
+    cases = {"untrained": (0.0, 0), "without prior": (0.0, steps), "with prior": (1.0, steps)}
+    for name, (gamma, trained) in cases.items():
         scores = []
         for seed in range(seeds):
             model = train(images[:4000], gamma, seed, trained)
