@@ -96,7 +96,7 @@ def draw(out, test, results, p, errors):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default="denoise.png", help="where the picture goes")
     parser.add_argument("--quick", action="store_true", help="fewer rows and draws")
     main(**vars(parser.parse_args()))

@@ -86,7 +86,7 @@ def draw(out, photo, p, new, fitted):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default="diagnose.png", help="where the picture goes")
     parser.add_argument("--quick", action="store_true", help="smaller photographs")
     parser.add_argument("--model", default="vit_small_patch8_224", help="a ViT of timm, by name")

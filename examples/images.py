@@ -111,7 +111,7 @@ def draw(out, images, maps):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default="images.png", help="where the picture goes")
     parser.add_argument("--quick", action="store_true", help="a few steps of training")
     main(**vars(parser.parse_args()))

@@ -69,7 +69,7 @@ def main(out: str, quick: bool) -> None:
                 scale = 1.0 if weight else (LAW.variance() / step.square().mean()) ** 0.5
                 p = jump_probability(step * scale, LAW, isotropic=True)
             error = (following[:, :-1] - test[:, 1:]).square().mean().sqrt()
-            found = f1_score(edges[:, SKIP:].ravel(), p[:, SKIP:].ravel() > 0.5, zero_division=0)
+            found = f1_score(edges[:, SKIP:].ravel(), p[:, SKIP:].ravel() > 0.5)
             print(
                 f"  weight {weight:g}, seed {seed}: next pixel's RMSE {error:.4f}, mean P(jump) "
                 f"{p.mean():.2f}, F1 of P > 1/2 as edges {found:.2f}"
@@ -96,7 +96,7 @@ def draw(out, test, shown):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default="sequence.png", help="where the picture goes")
     parser.add_argument("--quick", action="store_true", help="a few steps of training")
     main(**vars(parser.parse_args()))

@@ -110,7 +110,7 @@ def draw(out, test, jumps, curves):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default="video.png", help="where the picture goes")
     parser.add_argument("--quick", action="store_true", help="a few steps of training")
     main(**vars(parser.parse_args()))
