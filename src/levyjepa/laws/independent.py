@@ -46,7 +46,7 @@ class IndependentCoordinates(Parametric):
             raise ValueError("`u` must be (..., D), got shape ().")
         parts = [law.psi(part).sum(-1) for law, part in self._deal(frequencies)]
         psi = torch.stack(parts).sum(0)
-        return psi.clamp_min(torch.finfo(u.dtype).min).to(u.dtype)
+        return psi.clamp(torch.finfo(u.dtype).min, 0).to(u.dtype)
 
     def characteristic_function(self, u: Tensor, volume: float = 1.0) -> Tensor:
         """E exp(i u.x) over a cell of `volume`, (...) at `u` (..., D)."""

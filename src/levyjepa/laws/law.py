@@ -43,7 +43,7 @@ class Law(Parametric, ABC):
             psi(u), at most 0, of the shape of `u`; where its dtype cannot hold it, its lowest.
         """
         psi = self.psi(self.frequencies(u))
-        return psi.clamp_min(torch.finfo(u.dtype).min).to(u.dtype)
+        return psi.clamp(torch.finfo(u.dtype).min, 0).to(u.dtype)
 
     def characteristic_function(self, u: Tensor, volume: float = 1.0) -> Tensor:
         """E exp(iux) = exp(volume * psi(u)), real since every law here is symmetric.

@@ -31,9 +31,10 @@ class NormalInverseGaussian(Law):
         self.delta = delta
 
     def psi(self, u: Tensor) -> Tensor:
-        share = u / self.alpha
-        root = torch.hypot(share, torch.ones_like(share))
-        return -self.delta * self.alpha * share * (share / (1 + root))
+        alpha = torch.as_tensor(self.alpha, dtype=u.dtype, device=u.device)
+        return (
+            -self.delta * u * (u / (alpha + torch.hypot(u, alpha)))
+        )  # no difference of neighbours
 
     def clock_moments(self) -> tuple[Any, Any]:
         return self.delta / self.alpha, self.delta / self.alpha**3
