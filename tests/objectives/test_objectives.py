@@ -10,8 +10,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from levyjepa.lattice import box, diamond, line, sample_sheet
-from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps
+from levyjepa.laws import Brownian, CompoundPoisson, IndependentCoordinates, LaplaceJumps
 from levyjepa.objectives import LeJEPA, LevyRegularizer, SIGReg, invariance
+from levyjepa.objectives.levy import random_rotation
 
 LAW = Brownian(0.125) + CompoundPoisson(2.0, LaplaceJumps(1.0))
 
@@ -149,6 +150,25 @@ def test_calibrated_prior_is_in_null_deviations_and_rests_where_the_law_holds(gr
     assert each.square().mean() < 2
     quiet = torch.zeros(4, *grid, 8, requires_grad=True)
     assert term(quiet + 0.1 * torch.randn(4, *grid, 8, generator=generator())) > 20
+
+
+def test_independent_coordinates_are_compared_with_their_own_laws_and_not_turned():
+    jumps = CompoundPoisson(0.5, LaplaceJumps(0.7)) + Brownian(0.2)
+    laws = IndependentCoordinates(jumps, Brownian(1.5))
+    term = LevyRegularizer(laws, (box(2),), calibrated=True)
+    sheets = sample_sheet(laws, box(2), (12, 12), 8, 200, generator())
+    assert term(sheets) < 5 / 200**0.5
+    each = torch.stack([term(sheet[None]) for sheet in sheets])  # of two kinds, clamped at 0
+    assert 0.2 < each.mean() < 0.7  # 0.4 for normal scores
+    assert term(sheets.roll(1, -1)) > 20
+    assert term(sheets @ random_rotation(8, sheets.dtype, sheets.device, generator())) > 20
+    trained = LevyRegularizer(laws.learnable_copy(), (box(2), diamond()))
+    trained(sheets).backward()
+    assert all(parameter.grad.abs() > 0 for parameter in trained.parameters())
+    with pytest.raises(ValueError, match="`rotation` must be None"):
+        term(sheets, torch.eye(8))
+    with pytest.raises(ValueError, match="a channel for each law and stencil, got 1 of 2"):
+        term(sheets[..., :1])
 
 
 def test_masked_tokens_have_no_say():
