@@ -85,7 +85,8 @@ class Parametric(nn.Module):
     def frequencies(self, u: Tensor) -> Tensor:
         """`u` in float64, once it is found to be floating point, finite and where the law is."""
         checks.floating("u", u)
-        if not torch.compiler.is_compiling() and not u.isfinite().all():
+        remote = u.is_cuda or torch.compiler.is_compiling()  # to look would be to wait
+        if not remote and not u.isfinite().all():
             raise ValueError("`u` must be finite, got NaN or infinity.")
         for parameter in self.parameters():
             if parameter.device not in (u.device, torch.device("cpu")):
