@@ -4,6 +4,8 @@ Every pipeline starts at the same decoded images (213 x 160 pixels, as Imagenett
 scikit-learn's photographs), draws 4 views of 128 pixels with the augmentation of `views=lejepa` and
 ends at one normalised float batch. Rounds of all pipelines alternate; the median round counts, in
 seconds of processor time with one thread. kornia and albumentations are timed where installed.
+On a shared AMD EPYC core, torch 2.14 and Pillow 12.3, `--repeats 9` gave 846 views per second per
+core by PIL and 4,179 by levyjepa, 4.9 times as many; seven other runs gave 4.7 to 5.6 times.
 """
 
 import argparse
