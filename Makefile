@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint paper paper-cost clean
 
 .venv/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -22,6 +22,14 @@ lint: .venv/.ready
 
 test: lint  ## lint, types, import order, doctests and tests
 	$(BIN)/python -m pytest
+
+# Debian: apt-get install latexmk texlive-latex-recommended texlive-fonts-recommended lmodern
+paper: .venv/.ready  ## figures and numbers from the library, then docs/paper/levyjepa.pdf
+	$(BIN)/python docs/paper/figures.py
+	cd docs/paper && latexmk -pdf -interaction=nonstopmode -halt-on-error levyjepa.tex
+
+paper-cost: .venv/.ready  ## the paper's table of costs, measured here: on a quiet machine
+	$(BIN)/python benchmarks/statistic.py | $(BIN)/python docs/paper/cost.py
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache

@@ -76,11 +76,11 @@ def densities() -> None:
     x = torch.linspace(0, 9, 451, dtype=torch.float64)
     figure, (left, right) = plt.subplots(1, 2, figsize=(6.1, 2.0), layout="constrained")
     for (name, law), color in zip(laws.items(), (GRAY, GREEN, ORANGE, BLUE), strict=True):
-        left.plot(u, law.characteristic_function(u), color=color, lw=1.2, label=name)
-        right.plot(x, log_density(x, law).exp(), color=color, lw=1.2)
+        left.plot(u, law.characteristic_function(u), color=color, lw=1.2)
+        right.plot(x, log_density(x, law).exp(), color=color, lw=1.2, label=name)
     left.set(xlabel="frequency $u$", ylabel="characteristic function", ylim=(0, 1.02))
-    left.legend(frameon=False, loc="upper right")
-    right.set(xlabel="increment", ylabel="density", yscale="log", ylim=(1e-7, 3))
+    right.set(xlabel="increment", ylabel="density", yscale="log", ylim=(1e-9, 3))
+    right.legend(frameon=False, loc="lower left")
     save(figure, "densities")
 
 
@@ -117,9 +117,10 @@ def draw(axis: Axes, sites: np.ndarray, signs: tuple[int, ...], n: int, disjoint
     else:
         axis.add_patch(Polygon(sites[order][:, ::-1], **style))
     if n == 0 and disjoint:
-        for (row, column), sign in zip(0.78 * sites + 0.22 * centre, signs, strict=True):
+        for (row, column), sign in zip(0.66 * sites + 0.34 * centre, signs, strict=True):
             text = "$+$" if sign > 0 else "$-$"
-            axis.text(column, row, text, ha="center", va="center", fontsize=7)
+            up = 0.25 if len(sites) == 2 else 0.0
+            axis.text(column, row - up, text, ha="center", va="center", fontsize=9)
 
 
 def quadrature() -> None:
