@@ -1,6 +1,7 @@
 """Fit a law to increments."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +12,17 @@ from torch import Tensor
 
 from levyjepa import checks
 from levyjepa.ecf import equispaced, statistic
-from levyjepa.inference.density import log_density
-from levyjepa.laws import Law, parse
+from levyjepa.inference.density import density_table, finite, log_density, plain
+from levyjepa.laws import Law
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted law.
+    """A fitted law, whose attributes are its own too: `found.sigma` is `found.law.sigma`.
 
-    `parameters` and `standard_errors` are by name, as "laws.0.sigma"; the errors are empty for a
-    fit by distance. `log_likelihood` is the total over the `n` samples, None where the law has no
-    density.
+    `parameters` and `standard_errors` are by name, as "laws.0.sigma". An error is infinite where
+    the samples do not tell a parameter; there are none for a fit by distance. `log_likelihood` is
+    the total over the `n` samples, None for a fit by distance.
     """
 
     law: Law
@@ -30,16 +31,23 @@ class Fit:
     log_likelihood: float | None
     n: int
 
+    def __getattr__(self, name: str) -> Any:
+        if name == "law" or name.startswith("__"):  # not yet set, as while it is copied
+            raise AttributeError(name)
+        return getattr(self.law, name)
+
 
 def fit(samples: Tensor, law: Law, volume: float = 1.0, method: str = "likelihood") -> Fit:
     """Fit a law's parameters to independent scalar increments.
 
     Maximum likelihood with the density of `log_density`, standard errors from the observed
-    information; or, for laws without a density too, the least distance `levyjepa.ecf.statistic`.
+    information; or, for laws without a density too, the least distance `levyjepa.ecf.statistic`,
+    without standard errors. The search begins at the given parameters, or where the law is as
+    wide as the samples if that is better.
 
     Args:
-        samples: increments, any shape, floating point, at least 10 for each parameter.
-        law: where the search begins; it is not changed.
+        samples: increments, any shape, finite, floating point, at least 10 for each parameter.
+        law: the family, and where the search may begin; it is not changed.
         volume: of their cells.
         method: "likelihood" or "ecf".
 
@@ -50,64 +58,116 @@ def fit(samples: Tensor, law: Law, volume: float = 1.0, method: str = "likelihoo
     >>> from levyjepa.laws import Brownian
     >>> x = Brownian(0.5).sample((4000,), generator=torch.Generator().manual_seed(0))
     >>> found = fit(x, Brownian(1.0))
-    >>> abs(found.parameters["sigma"] - 0.5) < 3 * found.standard_errors["sigma"]
+    >>> abs(found.sigma - 0.5) < 3 * found.standard_errors["sigma"]
     True
     """
-    checks.floating("samples", samples)
-    x = samples.detach().double().cpu().flatten()
-    trained = law.learnable_copy().double()
+    x = finite(samples).detach().double().cpu().flatten()
+    volume = checks.positive("volume", volume)
+    trained = plain(law).learnable_copy().double()
     names, raw = zip(*trained.named_parameters(), strict=True)
-    if not x.isfinite().all() or not x.abs().max() > 0:
-        raise ValueError("`samples` must be finite and not all 0.")
+    if not x.any():
+        raise ValueError("`samples` must not all be 0.")
     if len(x) < 10 * len(raw):
         raise ValueError(f"`samples` must be at least {10 * len(raw)}, got {len(x)}.")
     if method not in ("likelihood", "ecf"):
         raise ValueError(f"`method` must be likelihood or ecf, got {method!r}.")
-    rule = equispaced(law, 64, volume)
+    if method == "likelihood":
+        log_density(x[:1], trained, volume)  # raises where there is none
+
+    given = _values(raw)
+    scaled = _scaled(x, trained, volume, raw)
+    _values(raw, scaled)
+    rule = equispaced(trained, 64, volume)
 
     def loss() -> Tensor:
         if method == "likelihood":
-            return -log_density(x, trained, volume).mean()
-        return statistic(x[None], trained, volume, rule).sum()
+            return -density_table(trained, volume).at(x).mean()
+        return len(x) * statistic(x[None], trained, volume, rule).sum()
 
-    def evaluate(values: np.ndarray) -> tuple[float, np.ndarray]:
-        with torch.no_grad():
-            for parameter, value in zip(raw, values, strict=True):
-                parameter.fill_(float(value))
-        found = loss()
-        gradient = torch.autograd.grad(found, raw)
-        return found.item(), np.array([g.item() for g in gradient])
-
-    start = np.array([parameter.item() for parameter in raw])
-    box = [(value - 7, value + 7) for value in start]
-    best: Any = minimize(evaluate, start, jac=True, method="L-BFGS-B", bounds=box)
-    errors: dict[str, float] = {}
-    likelihood = None
+    start = min((given, scaled), key=lambda at: _evaluate(loss, raw, at)[0])
+    found = _minimum(loss, raw, start)
+    _values(raw, found)
+    spread, likelihood = None, None
     if method == "likelihood":
-        likelihood = -best.fun * len(x)
-        information = len(x) * _hessian(lambda v: evaluate(v)[1], best.x)
-        spread = np.sqrt(np.clip(np.diag(np.linalg.pinv(information)), 0, np.inf))
-    evaluate(best.x)
-    values = {}
-    for n, (name, parameter) in enumerate(zip(names, raw, strict=True)):
-        public, module = _public(name), trained.get_submodule(name.rpartition(".")[0])
-        value = getattr(module, public.rpartition(".")[2])
-        values[public] = value.item()
-        if method == "likelihood":
+        likelihood = log_density(x, trained, volume).sum().item()
+        spread = _deviations(len(x) * _hessian(loss, raw, found))
+        _values(raw, found)
+    parameters, errors = {}, {}
+    for k, (name, parameter) in enumerate(zip(names, raw, strict=True)):
+        path, _, stored = name.rpartition(".")
+        short = stored.partition("_")[2]
+        value = getattr(trained.get_submodule(path), short)
+        public = f"{path}.{short}".lstrip(".")
+        parameters[public] = value.item()
+        if spread is not None:
             (slope,) = torch.autograd.grad(value, parameter)
-            errors[public] = abs(slope.item()) * float(spread[n])
-    fitted = parse(repr(trained).replace(", learnable=True", ""))
-    return Fit(fitted, values, errors, likelihood, len(x))
+            errors[public] = abs(slope.item()) * float(spread[k])
+    return Fit(plain(trained), parameters, errors, likelihood, len(x))
 
 
-def _public(name: str) -> str:
-    stem, _, last = name.rpartition(".")
-    return f"{stem}.{last.partition('_')[2]}".lstrip(".")
+Loss = Callable[[], Tensor]
 
 
-def _hessian(gradient: Any, at: np.ndarray, h: float = 1e-4) -> np.ndarray:
-    rows = [(gradient(at + h * e) - gradient(at - h * e)) / (2 * h) for e in np.eye(len(at))]
-    hessian = np.array(rows)
-    if not np.isfinite(hessian).all():
-        return np.full_like(hessian, math.nan)
+def _scaled(x: Tensor, law: Law, volume: float, raw: Sequence[Tensor]) -> np.ndarray:
+    """The parameters with which the law is as wide as the samples and keeps its shape.
+
+    The law of s x has the exponent psi(s u): the parameters move as log(-psi) does along log u.
+    """
+    generator = torch.Generator().manual_seed(0)
+    y = law.sample((1024,), volume, None, generator, x.dtype)
+    if not y.any():
+        return _values(raw)
+    wide, width = (sizes[sizes != 0].abs().median() for sizes in (x, y))
+    u = (torch.logspace(-2, 2, 32, dtype=x.dtype) / width).requires_grad_()
+    log_psi = (-law.exponent(u)).log()
+    (slope,) = torch.autograd.grad(log_psi.sum(), u, retain_graph=True)
+    rows = [torch.autograd.grad(entry, raw, retain_graph=True) for entry in log_psi]
+    jacobian = np.array([[part.item() for part in row] for row in rows])
+    way = np.linalg.lstsq(jacobian, (slope * u).detach().numpy(), rcond=1e-6)[0]
+    return _values(raw) + math.log(wide / width) * way
+
+
+def _values(raw: Sequence[Tensor], new: np.ndarray | None = None) -> np.ndarray:
+    """What the parameters hold, after they were set to `new`."""
+    with torch.no_grad():
+        for parameter, value in zip(raw, [] if new is None else new, strict=new is not None):
+            parameter.fill_(float(value))
+    return np.array([parameter.item() for parameter in raw])
+
+
+def _evaluate(loss: Loss, raw: Sequence[Tensor], at: np.ndarray) -> tuple[float, np.ndarray]:
+    _values(raw, at)
+    found = loss()
+    gradient = torch.autograd.grad(found, raw)
+    return found.item(), np.array([part.item() for part in gradient])
+
+
+def _minimum(loss: Loss, raw: Sequence[Tensor], start: np.ndarray) -> np.ndarray:
+    found: Any = minimize(
+        lambda at: _evaluate(loss, raw, at),
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(value - 7, value + 7) for value in start],
+        options={"maxiter": 500, "ftol": 1e-10, "gtol": 1e-6},
+    )
+    return found.x
+
+
+def _hessian(loss: Loss, raw: Sequence[Tensor], at: np.ndarray, h: float = 1e-4) -> np.ndarray:
+    steps = h * np.eye(len(at))
+    ends = [[_evaluate(loss, raw, at + sign * step)[1] for sign in (1, -1)] for step in steps]
+    hessian = np.array([(up - down) / (2 * h) for up, down in ends])
     return (hessian + hessian.T) / 2
+
+
+def _deviations(information: np.ndarray) -> np.ndarray:
+    """Standard deviations, infinite along what the information leaves open."""
+    if not np.isfinite(information).all():
+        return np.full(len(information), np.inf)
+    values, vectors = np.linalg.eigh(information)
+    told = values > 1e-9 * values.max()
+    with np.errstate(divide="ignore"):
+        variance = (vectors**2 / np.where(told, values, np.inf)).sum(1)
+    open_ = (vectors[:, ~told] ** 2).sum(1) > 1e-6
+    return np.where(open_, np.inf, np.sqrt(variance))

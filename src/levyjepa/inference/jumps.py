@@ -1,14 +1,15 @@
 """Where the jumps are."""
 
 import math
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from levyjepa import checks
-from levyjepa.inference.density import Table, invert
-from levyjepa.laws import Brownian, CompoundPoisson, Law, Sum, parse
+from levyjepa.inference.density import Table, finite, invert, plain
+from levyjepa.laws import Brownian, CompoundPoisson, Law, Sum
 
 
 def jump_probability(
@@ -20,7 +21,7 @@ def jump_probability(
     and at least one jump, whose transform is e^(v psi(u)) - e^(-rate v - v sigma^2 u^2 / 2).
 
     Args:
-        samples: increments, any shape, floating point; with `isotropic`, (..., D) vectors.
+        samples: increments, any shape, finite, floating point; with `isotropic`, (..., D) vectors.
         law: Brownian parts plus compound Poisson parts.
         volume: of the cells.
         isotropic: take the last axis for the coordinates of one vector, struck by one jump
@@ -33,8 +34,9 @@ def jump_probability(
     Raises:
         ValueError: a part of the law is neither Brownian nor compound Poisson.
     """
-    checks.floating("samples", samples)
+    finite(samples)
     checks.positive("volume", volume)
+    law = plain(law)
     smooth, rate = _parts(law)
     x = samples.double()
     norm2 = x.square().sum(-1) if isotropic else x.square()
@@ -44,12 +46,21 @@ def jump_probability(
         return (norm2 > 0).to(samples.dtype)
     dim = x.shape[-1] if isotropic else 1
     calm = _log_normal(norm2, smooth * volume, dim) - rate * volume
-    text = repr(law).replace(", learnable=True", "")
+    case = _Case(repr(law), volume, law)
     if isotropic:
-        jump = _log_mixture(norm2, *_clock(text, volume), smooth * volume, dim)
+        jump = _log_mixture(norm2, *_clock(case), smooth * volume, dim)
     else:
-        jump = _jump_density(text, volume).at(x.cpu()).to(x.device)
+        jump = _jump_density(case).at(x.cpu()).to(x.device)
     return torch.sigmoid(jump - calm).to(samples.dtype)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What a cached answer depends on: the law as it prints, and the volume."""
+
+    text: str
+    volume: float
+    law: Law = field(compare=False)
 
 
 def _parts(law: Law) -> tuple[float, float]:
@@ -67,26 +78,24 @@ def _log_normal(norm2: Tensor, variance: Tensor | float, dim: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _jump_density(text: str, volume: float) -> Table:
-    law = parse(text)
-    smooth, rate = _parts(law)
+def _jump_density(case: _Case) -> Table:
+    smooth, rate = _parts(case.law)
 
-    def transform(u: Tensor) -> Tensor:
-        with torch.no_grad():
-            calm = torch.exp(-volume * (rate + smooth * u**2 / 2))
-            return law.characteristic_function(u, volume) - calm
+    def transform(u: Tensor) -> Tensor:  # e^all - e^calm, where rounding would cancel them
+        psi, calm = case.law.exponent(u), -rate - smooth * u**2 / 2
+        jumps = (psi - calm).clamp(0, rate)
+        return -torch.exp(case.volume * psi) * torch.expm1(-case.volume * jumps)
 
-    # Beyond, the Brownian part leaves e^-40.
-    return invert(transform, 9 / math.sqrt(smooth * volume))
+    return invert(transform)
 
 
 @lru_cache(maxsize=64)
-def _clock(text: str, volume: float, draws: int = 2**20, bins: int = 512) -> tuple[Tensor, Tensor]:
+def _clock(case: _Case, draws: int = 2**20, bins: int = 512) -> tuple[Tensor, Tensor]:
     """The clock of a cell that holds a jump, as a mixture: values, and log weights.
 
     A histogram in log time of exact samples, seeded; the weights add to P(at least one jump).
     """
-    law = parse(text)
+    law, volume = case.law, case.volume
     parts = list(law.laws) if isinstance(law, Sum) else [law]
     generator = torch.Generator().manual_seed(0)
     volumes = torch.full((draws,), volume, dtype=torch.float64)
