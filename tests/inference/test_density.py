@@ -75,6 +75,18 @@ def test_any_scale(scale):
     assert torch.allclose(got, log_density(x, MIXED), atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_extreme_samples_give_finite_values_and_gradients(dtype):
+    x = torch.tensor([0, 1e-30, 0.3, 50, 1e4, 1e30], dtype=torch.float64)
+    x = x.clamp(max=torch.finfo(dtype).max).to(dtype).requires_grad_()
+    for law in (MIXED, Stable(1.4), VarianceGamma(1.1, 0.8)):
+        found = log_density(x, law)
+        (gradient,) = torch.autograd.grad(found.sum(), x)
+        assert found.dtype == dtype
+        assert found.isfinite().all()
+        assert gradient.isfinite().all()
+
+
 @pytest.mark.parametrize("law", [law for law in LAWS if not has_atom(law)], ids=repr)
 def test_slopes_are_those_of_small_steps(law):
     x = torch.tensor([0.4, 1.5], dtype=torch.float64, requires_grad=True)

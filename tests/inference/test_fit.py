@@ -101,6 +101,14 @@ def test_student_t_jumps_are_recovered():
         assert abs(found.parameters[name] - true(law, name)) < 4 * error
 
 
+@pytest.mark.parametrize("method", ["likelihood", "ecf"])
+def test_units_do_not_matter(method):
+    x = draw(MIXED, 1000)
+    small, large = (fit(x * scale, MIXED, method=method).parameters for scale in (1e-10, 1e10))
+    assert small["laws.1.rate"] == pytest.approx(large["laws.1.rate"], rel=1e-3)
+    assert small["laws.0.sigma"] * 1e20 == pytest.approx(large["laws.0.sigma"], rel=1e-3)
+
+
 def test_what_the_samples_do_not_tell_has_no_small_error():
     """Of Gaussian samples: jumps too many to count, each too small to see."""
     found = fit(draw(Brownian(0.5), 500), MIXED)

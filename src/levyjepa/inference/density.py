@@ -64,7 +64,7 @@ def invert(transform: Callable[[Tensor], Tensor]) -> Table:
     def falls_by(level: float) -> float:
         return float(u[min(int((share > math.exp(-level)).sum()), len(u) - 1)])
 
-    u = torch.logspace(-30, 30, 601, dtype=torch.float64)
+    u = torch.logspace(-40, 40, 801, dtype=torch.float64)
     with torch.no_grad():
         share = transform(u) / transform(u.new_zeros(1))
         wide, body = falls_by(DEEP), falls_by(1)
@@ -121,7 +121,7 @@ def log_density(samples: Tensor, law: Law, volume: float = 1.0) -> Tensor:
         volume: of their cells.
 
     Returns:
-        Of the shape and dtype of `samples`.
+        Of the shape and dtype of `samples`; where that cannot hold it, its lowest number.
 
     Raises:
         ValueError: the law has an atom at 0, or tails so heavy, or scales so far apart, that no
@@ -141,7 +141,8 @@ def log_density(samples: Tensor, law: Law, volume: float = 1.0) -> Tensor:
         raise ValueError(
             f"`law` must have lighter tails or closer scales to be tabulated, got {law!r}."
         )
-    return table.at(samples.double().cpu()).to(samples)
+    found = table.at(samples.double().cpu())
+    return found.clamp_min(torch.finfo(samples.dtype).min).to(samples)
 
 
 def density_table(law: Law, volume: float) -> Table:

@@ -41,9 +41,9 @@ def fit(samples: Tensor, law: Law, volume: float = 1.0, method: str = "likelihoo
     """Fit a law's parameters to independent scalar increments.
 
     Maximum likelihood with the density of `log_density`, standard errors from the observed
-    information; or, for laws without a density too, the least distance `levyjepa.ecf.statistic`,
-    without standard errors. The search begins at the given parameters, or where the law is as
-    wide as the samples if that is better.
+    information; or the least distance `levyjepa.ecf.statistic`, for laws too that have no density
+    or none that can be tabulated, without standard errors. The search begins at the given
+    parameters, or where the law is as wide as the samples if that is better.
 
     Args:
         samples: increments, any shape, finite, floating point, at least 10 for each parameter.
@@ -82,7 +82,7 @@ def fit(samples: Tensor, law: Law, volume: float = 1.0, method: str = "likelihoo
     def loss() -> Tensor:
         if method == "likelihood":
             return -density_table(trained, volume).at(x).mean()
-        return len(x) * statistic(x[None], trained, volume, rule).sum()
+        return statistic(x[None], trained, volume, rule).sum() * len(x) / rule.weights.sum()
 
     start = min((given, scaled), key=lambda at: _evaluate(loss, raw, at)[0])
     found = _minimum(loss, raw, start)
@@ -143,15 +143,20 @@ def _evaluate(loss: Loss, raw: Sequence[Tensor], at: np.ndarray) -> tuple[float,
 
 
 def _minimum(loss: Loss, raw: Sequence[Tensor], start: np.ndarray) -> np.ndarray:
-    found: Any = minimize(
-        lambda at: _evaluate(loss, raw, at),
-        start,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(value - 7, value + 7) for value in start],
-        options={"maxiter": 500, "ftol": 1e-10, "gtol": 1e-6},
-    )
-    return found.x
+    """Descend in a box of e^7 either way, moved on while its edge is reached."""
+    for _ in range(12):
+        found: Any = minimize(
+            lambda at: _evaluate(loss, raw, at),
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(value - 7, value + 7) for value in start],
+            options={"ftol": 1e-10, "gtol": 1e-6},
+        )
+        moved, start = np.abs(found.x - start).max(), found.x
+        if moved < 6.99:
+            break
+    return start
 
 
 def _hessian(loss: Loss, raw: Sequence[Tensor], at: np.ndarray, h: float = 1e-4) -> np.ndarray:
