@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -227,7 +228,9 @@ def _sigreg_on_a_rank(rank, world, address, z, directions, queue):
     loss.backward()
     drawn = SIGReg(8)(part.detach(), generator=None)
     queue.put((rank, loss.item(), (part.grad / world).numpy(), drawn.item()))
+    dist.barrier()
     dist.destroy_process_group()
+    os._exit(0)  # gloo's threads can abort Python's own way out, after all is said
 
 
 def test_two_ranks_are_one_joint_batch(tmp_path):
