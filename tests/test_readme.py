@@ -26,7 +26,9 @@ COMMANDS = re.findall(r"levyjepa (?:train|experiment) ([^#`\n]*)", README)
 @pytest.mark.parametrize("line", [line.strip() for line in COMMANDS])
 def test_settings_compose(line):
     grid = re.compile(r"seed=[\d,]+$")
-    overrides = [grid.sub("seed=0", word) for word in shlex.split(line) if not word.startswith("--")]
+    overrides = [
+        grid.sub("seed=0", word) for word in shlex.split(line) if not word.startswith("--")
+    ]
     config = compose(overrides)
     assert config.trainer.max_epochs > 0
 
