@@ -1,6 +1,5 @@
 """Densities, by FFT inversion of characteristic functions."""
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from torch import Tensor
 
 from levyjepa import checks
 from levyjepa.laws import Law
-from levyjepa.laws.parametric import Parametric
 
 LEAST, USUAL, MOST = 2**12, 2**15, 2**18  # size of the FFT
 FINE = 4  # points of the table for each that the frequencies need
@@ -162,12 +160,4 @@ def plain(law: Law) -> Law:
     """A copy of `law` whose parameters are constants; raise if it is no law."""
     if not isinstance(law, Law):
         raise TypeError(f"`law` must be a Law, got {law!r}.")
-    law = copy.deepcopy(law)
-    for part in law.modules():
-        if isinstance(part, Parametric) and part.learnable:
-            values = {name: getattr(part, name).item() for name in part.positives()}
-            part._parameters.clear()
-            part.learnable = False
-            for name, value in values.items():
-                setattr(part, name, value)
-    return law
+    return law.constant_copy()

@@ -74,12 +74,22 @@ class Parametric(nn.Module):
 
     def learnable_copy(self) -> Self:
         """A copy whose parameters, its parts' included, are trainable."""
+        return self._copy(learnable=True)
+
+    def constant_copy(self) -> Self:
+        """A copy whose parameters, its parts' included, are constants."""
+        return self._copy(learnable=False)
+
+    def _copy(self, learnable: bool) -> Self:
         clone = copy.deepcopy(self)
         for module in clone.modules():
-            if isinstance(module, Parametric) and not module.learnable:
-                module.learnable = True
-                for name in module.positives():
-                    setattr(module, name, module.constants.pop(name))
+            if isinstance(module, Parametric) and module.learnable != learnable:
+                held = {name: getattr(module, name) for name in module.positives()}
+                module.constants.clear()
+                module._parameters.clear()
+                module.learnable = learnable
+                for name, value in held.items():
+                    setattr(module, name, value.item() if isinstance(value, Tensor) else value)
         return clone
 
     def frequencies(self, u: Tensor) -> Tensor:
