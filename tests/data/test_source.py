@@ -286,3 +286,18 @@ def test_without_a_network_the_offline_sources_are_named(
 def test_an_unknown_source_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"`data.source` must be one of mnist5k"):
         load_source(DataConfig(source="mnist"))
+
+
+def test_a_held_out_part_of_the_training_images_is_judged_and_never_trained_on() -> None:
+    whole, source = load_source(DataConfig()), load_source(DataConfig(holdout=0.25))
+    kept, held = (part.indices for part in (source.train, source.test))  # pyright: ignore
+    assert sorted([*kept, *held]) == list(range(len(whole.train)))  # pyright: ignore
+    labels = [whole.train[i][1] for i in held]
+    assert [labels.count(digit) for digit in range(10)] == [100] * 10
+    assert load_source(DataConfig(holdout=0.25)).test.indices == held  # pyright: ignore
+
+
+def test_a_limit_takes_the_same_images_each_time() -> None:
+    source, again = (load_source(DataConfig(limit=30)) for _ in range(2))
+    assert len(source.train) == len(source.test) == 30  # pyright: ignore
+    assert [x[1] for x in source.train] == [x[1] for x in again.train]  # pyright: ignore

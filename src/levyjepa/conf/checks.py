@@ -25,6 +25,10 @@ def check(config: Config) -> None:
         _one_of("data.source", data.source, SOURCES)
         _least("data", data, 1, "image_size", "batch_size")
         _least("data", data, 0, "workers")
+        if not 0 <= data.holdout < 1:
+            raise ValueError(f"`data.holdout` must be from 0 to below 1, got {data.holdout}.")
+        if data.limit is not None:
+            _least("data", data, 1, "limit")
         for key in PROBABILITIES:
             _share(f"views.{key}", getattr(views, key))
         for key in STRENGTHS:
@@ -43,9 +47,11 @@ def check(config: Config) -> None:
                     f"`views.groups[{i}].scale` must rise within (0, 1], got {tuple(group.scale)}."
                 )
         _one_of("model.pooling", model.pooling, ("attention", "cls", "mean"))
+        _one_of("model.patch_projection", model.patch_projection, ("mlp", "linear", "none"))
         widths = ("embedding_dim", "projection_hidden", "projection_dim")
         _least("model", model, 1, *widths, "patch_projection_hidden", "patch_projection_dim")
         _share("model.drop_path", model.drop_path)
+        _one_of("objective.prior", objective.prior, ("levy", "total_variation"))
         not_negative("objective.gamma", objective.gamma)
         not_negative("objective.kappa", objective.kappa)
         _share("objective.lamb", objective.lamb)

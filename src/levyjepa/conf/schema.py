@@ -15,6 +15,8 @@ class DataConfig:
     test_split: str = "test"
     image_column: str | None = None  # None: found from the features
     label_column: str | None = None
+    holdout: float = 0.0  # this share of the training images is judged instead of the test images
+    limit: int | None = None  # at most so many images of each split, for a quick look; None: all
     image_size: int = 28  # pixels, of test images and of views that name no size
     batch_size: int = 96  # images, before views, on each rank
     workers: int = 0  # loader processes
@@ -61,6 +63,7 @@ class ModelConfig:
     overrides: dict[str, Any] = field(default_factory=dict)  # further arguments of timm's ViT
     projection_hidden: int = 2048
     projection_dim: int = 16
+    patch_projection: str = "mlp"  # what the prior sees of the tokens: mlp, linear, none
     patch_projection_hidden: int = 2048
     patch_projection_dim: int = 16
 
@@ -69,6 +72,7 @@ class ModelConfig:
 class ObjectiveConfig:
     """gamma * levy + lamb * sigreg + kappa * (1 - lamb) * invariance."""
 
+    prior: str = "levy"  # levy, total_variation (a control: smoothness without a law)
     gamma: float = 1.0
     kappa: float = 1.0
     lamb: float = 0.02
@@ -76,6 +80,8 @@ class ObjectiveConfig:
     stencils: list[str] = field(default_factory=lambda: ["box(2)", "diamond()"])
     quadrature: str = "equispaced"  # equispaced, gauss_laguerre
     nodes: int = 64
+    calibrated: bool = False  # measure in null deviations above the null mean
+    learnable: bool = False  # the law's shape trains with the network, its scale held
     num_directions: int = 256
     knots: int = 17
 

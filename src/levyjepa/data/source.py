@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from levyjepa.conf.schema import DataConfig
 from levyjepa.data.images import UNLABELLED, CorruptImageError, Images
@@ -61,7 +61,26 @@ def load_source(config: DataConfig) -> Source:
         raise ValueError(
             f"`data.source` must be one of {', '.join(_SOURCES)}, got {config.source}."
         )
-    return _SOURCES[config.source](config)
+    source = _SOURCES[config.source](config)
+    if config.holdout:
+        source = _held_out(source, config.holdout)
+    if config.limit is not None:
+        test = None if source.test is None else _drawn(source.test, config.limit)
+        source = replace(source, train=_drawn(source.train, config.limit), test=test)
+    return source
+
+
+def _held_out(source: Source, share: float) -> Source:
+    """Of every class a share of the training images in the place of the test images."""
+    images: Any = source.train
+    labels = np.array(images.labels or [UNLABELLED] * len(images))
+    kept, held = (part.tolist() for part in _stratified(labels, share))
+    return replace(source, train=Subset(images, kept), test=Subset(images, held))
+
+
+def _drawn(images: Any, limit: int) -> Dataset:
+    chosen = np.random.default_rng(0).permutation(len(images))[:limit]
+    return Subset(images, sorted(chosen.tolist()))
 
 
 def _mnist5k(config: DataConfig) -> Source:
@@ -286,8 +305,8 @@ def _stratified(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarra
     chosen = np.sort(np.concatenate([each[: round(share * len(each))] for each in members]))
     if not len(chosen):
         raise ValueError(
-            f"`data.path` must hold a class of at least 3 images to split, got {len(labels)} "
-            f"images of {len(members)} classes."
+            f"A share of {share:g} must hold an image of some class, got {len(labels)} images "
+            f"of {len(members)} classes."
         )
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
 

@@ -64,12 +64,8 @@ class Network(nn.Module):
             if num_classes
             else None
         )
-        hidden = config.patch_projection_hidden
-        self.patch_projection = MLP(
-            self.encoder.width,
-            [hidden, hidden, config.patch_projection_dim],
-            norm_layer=nn.LayerNorm,
-        ).requires_grad_(prior)
+        self.patch_projection = _patch_projection(config, self.encoder.width)
+        self.patch_projection.requires_grad_(prior)
 
     def forward(self, images: Tensor, field: bool = True) -> Output:
         """Encode and project normalised `images` (B, 3, H, W); without `field`, no patches."""
@@ -86,3 +82,12 @@ class Network(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             return Network(replace(config, pretrained=False), image_size, num_classes, prior)
+
+
+def _patch_projection(config: ModelConfig, width: int) -> nn.Module:
+    hidden, dim = config.patch_projection_hidden, config.patch_projection_dim
+    if config.patch_projection == "none":
+        return nn.Identity()
+    if config.patch_projection == "linear":
+        return nn.Linear(width, dim)
+    return MLP(width, [hidden, hidden, dim], norm_layer=nn.LayerNorm)

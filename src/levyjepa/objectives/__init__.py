@@ -4,5 +4,6 @@ from levyjepa.objectives.invariance import invariance
 from levyjepa.objectives.lejepa import LeJEPA, LeJEPALoss
 from levyjepa.objectives.levy import LevyRegularizer
 from levyjepa.objectives.sigreg import SIGReg
+from levyjepa.objectives.variation import TotalVariation
 
-__all__ = ["LeJEPA", "LeJEPALoss", "LevyRegularizer", "SIGReg", "invariance"]
+__all__ = ["LeJEPA", "LeJEPALoss", "LevyRegularizer", "SIGReg", "TotalVariation", "invariance"]

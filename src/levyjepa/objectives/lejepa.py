@@ -10,6 +10,7 @@ from levyjepa import checks
 from levyjepa.objectives.invariance import invariance
 from levyjepa.objectives.levy import LevyRegularizer
 from levyjepa.objectives.sigreg import SIGReg
+from levyjepa.objectives.variation import TotalVariation
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class LeJEPA(nn.Module):
 
     def __init__(
         self,
-        levy: LevyRegularizer | None = None,
+        levy: LevyRegularizer | TotalVariation | None = None,
         sigreg: SIGReg | None = None,
         gamma: float = 1.0,
         lamb: float = 0.02,

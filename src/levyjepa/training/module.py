@@ -22,7 +22,7 @@ from levyjepa.data import Batch, Photometric, TestBatch, normalise
 from levyjepa.data.views import generator_of, seed_of
 from levyjepa.ecf import Quadrature, equispaced, gauss_laguerre
 from levyjepa.models import Network
-from levyjepa.objectives import LeJEPA, LevyRegularizer, SIGReg
+from levyjepa.objectives import LeJEPA, LevyRegularizer, SIGReg, TotalVariation
 
 LOG_EVERY = 10  # steps
 VIEWS, LOSS, NETWORK = range(3)  # what a step's random numbers are drawn for
@@ -168,11 +168,14 @@ class LevyJEPA(LightningModule):
 def build_objective(config: ObjectiveConfig) -> LeJEPA:
     """The loss that settings declare; without the prior where gamma is 0."""
     levy = None
-    if config.gamma > 0:
+    if config.gamma > 0 and config.prior == "total_variation":
+        levy = TotalVariation()
+    elif config.gamma > 0:
         levy = LevyRegularizer(
             laws.parse(config.law),
             stencils=tuple(lattice.parse(text) for text in config.stencils),
             quadrature=partial(_quadrature, config.quadrature, config.nodes),
+            calibrated=config.calibrated,
         )
     sigreg = SIGReg(num_directions=config.num_directions, knots=config.knots)
     return LeJEPA(

@@ -1,0 +1,32 @@
+"""Total variation, the control beside the Lévy prior."""
+
+import pytest
+import torch
+
+from levyjepa.objectives import LeJEPA, TotalVariation
+
+
+def test_total_variation_of_a_step_is_its_height_over_the_steps_along_both_axes() -> None:
+    field = torch.zeros(1, 4, 5, 9, dtype=torch.float64)
+    field[:, :, 3:] = 2.0  # one column step of 2 in each of 9 channels, none along the other axis
+    assert TotalVariation()(field).item() == pytest.approx(2.0 / 4)
+
+
+def test_it_stands_where_the_prior_does() -> None:
+    field = torch.randn(3, 5, 5, 4, requires_grad=True)
+    loss = LeJEPA(TotalVariation(), gamma=0.5)(torch.randn(2, 8, 4), [field[:1], field[1:]])
+    loss.total.backward()
+    assert loss.levy is not None and field.grad is not None and field.grad.isfinite().all()
+    whole = TotalVariation()(field)
+    assert loss.levy.item() == pytest.approx(whole.item(), rel=1e-5)
+
+
+def test_equal_tokens_have_a_finite_gradient() -> None:
+    field = torch.zeros(1, 3, 3, 2, requires_grad=True)
+    TotalVariation()(field).backward()
+    assert field.grad is not None and (field.grad == 0).all()
+
+
+def test_a_field_without_a_grid_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`field` must be \(B, \*grid, C\)"):
+        TotalVariation()(torch.zeros(3, 2))
