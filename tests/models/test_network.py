@@ -91,7 +91,8 @@ def test_an_untrained_copy_is_a_function_of_its_seed_and_touches_no_other_draw()
 def test_the_prior_may_see_tokens_a_linear_map_or_a_projection(head: str, channels: int):
     model = network(config=replace(CONFIG, patch_projection=head))
     field = model(torch.randn(2, 3, 16, 24)).field
-    assert field is not None and field.shape[-1] == channels
+    assert field is not None
+    assert field.shape[-1] == channels
     encoders = [other.untrained(3).encoder for other in (network(), model)]
     for one, other in zip(encoders[0].parameters(), encoders[1].parameters(), strict=True):
         assert torch.equal(one, other)

@@ -16,7 +16,9 @@ def test_it_stands_where_the_prior_does() -> None:
     field = torch.randn(3, 5, 5, 4, requires_grad=True)
     loss = LeJEPA(TotalVariation(), gamma=0.5)(torch.randn(2, 8, 4), [field[:1], field[1:]])
     loss.total.backward()
-    assert loss.levy is not None and field.grad is not None and field.grad.isfinite().all()
+    assert loss.levy is not None
+    assert field.grad is not None
+    assert field.grad.isfinite().all()
     whole = TotalVariation()(field)
     assert loss.levy.item() == pytest.approx(whole.item(), rel=1e-5)
 
@@ -24,7 +26,8 @@ def test_it_stands_where_the_prior_does() -> None:
 def test_equal_tokens_have_a_finite_gradient() -> None:
     field = torch.zeros(1, 3, 3, 2, requires_grad=True)
     TotalVariation()(field).backward()
-    assert field.grad is not None and (field.grad == 0).all()
+    assert field.grad is not None
+    assert (field.grad == 0).all()
 
 
 def test_a_field_without_a_grid_is_refused() -> None:
