@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from levyjepa.evaluation import extract, pixels
+from levyjepa.evaluation import extract, fields, pixels
 from levyjepa.models import Encoder
 
 
@@ -71,3 +71,20 @@ def test_pixels_are_raw_and_large_images_are_averaged_down():
 def test_an_empty_loader_is_an_error():
     with pytest.raises(ValueError, match="at least one batch"):
         pixels([])
+
+
+def test_fields_are_the_tokens_of_evaluation_mode_or_their_projection():
+    model = encoder().train()
+    images = batches()[0].images
+    found = fields(model, images, scaled)
+    assert found.shape == (3, 2, 2, 24)
+    assert model.training
+    expected = model.eval()(scaled(images)).field
+    torch.testing.assert_close(found, expected.detach())
+    network = nn.ModuleDict({"encoder": model, "patch_projection": nn.Linear(24, 5)})
+    network.encoder, network.patch_projection = model, network["patch_projection"]
+    torch.testing.assert_close(fields(network, images, scaled), found)
+    torch.testing.assert_close(
+        fields(network, images, scaled, projected=True),
+        network.patch_projection(expected).detach(),
+    )

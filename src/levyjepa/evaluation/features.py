@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, pixel_unshuffle
+
+from levyjepa.checks import count
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,14 @@ class Features:
 
     embedding: Tensor  # (N, E) of float32
     labels: Tensor  # (N,) of int64, -1 where there is none
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A grid of tokens and a mask per image."""
+
+    field: Tensor  # (N, h, w, C) of float32
+    masks: Tensor  # (N, H, W) of int64, -1 where void
 
 
 def extract(
@@ -60,6 +70,44 @@ def pixels(loader: Iterable[Any], side: int = 32) -> Features:
         return images.flatten(1)
 
     return _collect(loader, flatten)
+
+
+def fields(
+    model: nn.Module,
+    images: Tensor,
+    normalise: Callable[[Tensor], Tensor],
+    device: str | torch.device = "cpu",
+    projected: bool = False,
+) -> Tensor:
+    """The patch tokens (N, h, w, C) of images, in evaluation mode.
+
+    Args:
+        model: An Encoder, or a Network, whose encoder is taken.
+        images: (N, 3, H, W) of uint8.
+        normalise: From such images to the encoder's input.
+        device: Where to compute; the model is moved there, the tokens end on the CPU.
+        projected: Take a Network's projected tokens, which its prior sees, instead.
+    """
+    whole: Any = model
+    encoder: Any = getattr(model, "encoder", model)
+    parts = []
+    with frozen(model.to(device)):
+        for some in images.split(64):
+            field = encoder(normalise(some.to(device))).field
+            parts.append((whole.patch_projection(field) if projected else field).float().cpu())
+    return torch.cat(parts)
+
+
+def patches(images: Tensor, side: int) -> Tensor:
+    """Raw pixels in [0, 1] as tokens: images (N, 3, H, W) of uint8 to (N, h, w, 3 side^2).
+
+    Raises:
+        ValueError: `side` does not divide the images' sides.
+    """
+    height, width = images.shape[-2:]
+    if height % count("side", side) or width % side:
+        raise ValueError(f"`side` must divide {height} and {width}, got {side}.")
+    return pixel_unshuffle(images.float() / 255, side).movedim(1, -1)
 
 
 @contextmanager

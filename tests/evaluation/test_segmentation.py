@@ -1,0 +1,155 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import jaccard_score
+from sklearn.preprocessing import StandardScaler
+
+from levyjepa.data.segmentation import load_segmentation
+from levyjepa.evaluation import Dense, Segmentation, patches, segmentation_probe
+from levyjepa.evaluation.segmentation import DECAYS, _fit, _held_out, pixel_counts
+
+ABC = ("a", "b", "c")
+
+
+def blobs(n: int, grid: tuple[int, int], pixels: int, seed: int, noise: float = 0.3) -> Dense:
+    """Tokens that say the class of their patch, of `pixels` a side, plus noise."""
+    draw = torch.Generator().manual_seed(seed)
+    truth = torch.randint(3, (n, *grid), generator=draw)
+    field = torch.nn.functional.one_hot(truth, 3) + noise * torch.randn(n, *grid, 3, generator=draw)
+    return Dense(field, truth.repeat_interleave(pixels, 1).repeat_interleave(pixels, 2))
+
+
+def test_scores_by_hand_and_a_class_that_never_occurs():
+    confusion = torch.tensor([[3, 1, 0], [2, 2, 2], [0, 0, 0]])
+    found = Segmentation(ABC, confusion, torch.empty(1, 2, 5), 0.1)
+    assert found.pixels == (4, 6, 0)
+    assert found.iou == pytest.approx((3 / 6, 2 / 7, None))
+    assert found.miou == pytest.approx((1 / 2 + 2 / 7) / 2)
+    assert found.pixel_accuracy == 0.5
+    assert found.as_dict()["classes"]["c"] == {"iou": None, "pixels": 0}
+
+
+def test_pixels_are_counted_in_their_patch_and_void_in_none():
+    masks = torch.tensor([[[0, 0, 1, 1], [0, 2, -1, -1]]])
+    assert pixel_counts(masks, (1, 2), 3).tolist() == [[[[3, 0, 1], [0, 2, 0]]]]
+    assert pixel_counts(masks, (2, 1), 3).tolist() == [[[[2, 2, 0]], [[1, 0, 1]]]]
+
+
+@pytest.mark.parametrize("decay", [1e-1, 1e-3])
+def test_the_head_is_scikit_learns_where_a_patch_is_a_pixel(decay):
+    split = blobs(20, (4, 4), 1, seed=0, noise=1.0)
+    x, y = split.field.flatten(0, 2).numpy(), split.masks.flatten().numpy()
+    scaler = StandardScaler().fit(x)
+    other = LogisticRegression(C=1 / (decay * len(y)), tol=1e-8, max_iter=1000)
+    other.fit(scaler.transform(x), y)
+    expected = other.decision_function(scaler.transform(x))
+    head = _fit(split, 3, decay)
+    logits = (x @ head.weight.numpy() + head.bias.numpy()).astype(float)
+    logits -= logits.mean(1, keepdims=True)
+    np.testing.assert_allclose(logits, expected, atol=2e-3)
+    start = _fit(split, 3, 1.0)
+    torch.testing.assert_close(_fit(split, 3, decay, start).weight, head.weight, atol=2e-3, rtol=0)
+
+
+def test_what_tokens_say_is_read_and_what_they_do_not_say_is_not():
+    train, val = blobs(25, (4, 5), 3, seed=0), blobs(10, (4, 5), 3, seed=1)
+    found = segmentation_probe(train, val, ABC)
+    assert found.prediction.shape == val.masks.shape
+    assert found.pixel_accuracy > 0.8  # a patch's rim takes its neighbours' logits in part
+    expected = jaccard_score(val.masks.flatten(), found.prediction.flatten(), average=None)
+    np.testing.assert_allclose(np.array(found.iou, dtype=float), expected, atol=1e-6)
+    assert segmentation_probe(train, val, ABC).as_dict() == found.as_dict()
+    shuffled = train.masks.flatten()[
+        torch.randperm(train.masks.numel(), generator=torch.Generator().manual_seed(0))
+    ]
+    found = segmentation_probe(Dense(train.field, shuffled.view_as(train.masks)), val, ABC)
+    assert found.pixel_accuracy < 0.5
+
+
+def test_logits_are_upsampled_bilinearly():
+    field = torch.tensor([[[[3.0], [-1.0]]]])
+    train = Dense(field.repeat(10, 1, 1, 1), torch.tensor([[[1, 0]]]).repeat(10, 1, 1))
+    val = Dense(field, torch.tensor([[[1] * 4 + [0] * 4]]))
+    found = segmentation_probe(train, val, ("a", "b"))
+    assert torch.equal(found.prediction.long(), val.masks)  # logits of 0 halfway between tokens
+
+
+def test_void_changes_nothing_but_the_count():
+    train, val = blobs(25, (4, 4), 2, seed=0), blobs(10, (4, 4), 2, seed=1)
+    empty = torch.ones(3, 4, 4, 3) * 50
+    found = segmentation_probe(train, val, ABC)
+    more = Dense(torch.cat([val.field, empty]), torch.cat([val.masks, torch.full((3, 8, 8), -1)]))
+    assert torch.equal(segmentation_probe(train, more, ABC).confusion, found.confusion)
+    holed = train.masks.clone()
+    holed[:, :4] = -1
+    there = _fit(Dense(train.field, holed), 3, 1e-2).weight
+    torch.testing.assert_close(
+        there, _fit(Dense(train.field[:, 2:], train.masks[:, 4:]), 3, 1e-2).weight
+    )
+
+
+@pytest.mark.parametrize("n", [5, 7, 23, 25, 100, 367])
+def test_held_out_frames_are_a_fifth_in_long_runs(n):
+    held = _held_out(n)
+    assert 0.1 <= held.float().mean() <= 0.3
+    runs = int((held[1:] & ~held[:-1]).sum())
+    assert runs <= 5
+    if n == 100:
+        assert held.nonzero()[:, 0].tolist() == [
+            20 * s + 16 + i for s in range(5) for i in range(4)
+        ]
+
+
+def test_val_chooses_nothing():
+    train = blobs(30, (3, 3), 2, seed=0, noise=2.0)
+    found = {segmentation_probe(train, blobs(4, (3, 3), 2, seed=s), ABC).decay for s in range(3)}
+    assert len(found) == 1
+    assert found < set(DECAYS)
+
+
+def test_raw_pixels_of_real_streets_beat_the_commonest_class(shared_data: Path):
+    names = [f"{n}" for n in range(11)]
+    source = load_segmentation(shared_data / "camvid", (32, 48), names, ignore=11)
+    splits = []
+    for dataset, step in ((source.train, 8), (source.val, 5)):
+        images, masks = map(
+            torch.stack, zip(*(dataset[i] for i in range(0, len(dataset), step)), strict=True)
+        )
+        splits.append(Dense(patches(images, 4), masks))
+    found = segmentation_probe(*splits, names)
+    assert sum(found.pixels) == int((splits[1].masks >= 0).sum())
+    assert found.pixel_accuracy > max(found.pixels) / sum(found.pixels) + 0.05
+    assert found.miou > 1.2 / 11  # the commonest class everywhere: at most 1/11
+
+
+GOOD = blobs(6, (2, 2), 2, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "message"),
+    [
+        (Dense(GOOD.field[:4], GOOD.masks[:4]), GOOD, "at least five images, got 4"),
+        (GOOD, Dense(GOOD.field[..., :2], GOOD.masks), "wide as `train`, got 2 and 3"),
+        (Dense(GOOD.field[:, 0], GOOD.masks), GOOD, r"`train` must be \(N, h, w, C\)"),
+        (GOOD, Dense(GOOD.field, GOOD.masks[:3]), "`val` must have a mask"),
+        (GOOD, Dense(GOOD.field, GOOD.masks + 1), "`val` must have masks of 3 classes.* to 3"),
+        (GOOD, Dense(GOOD.field, GOOD.masks * 0 - 1), "`val` .* not void everywhere"),
+        (GOOD, Dense(GOOD.field * torch.nan, GOOD.masks), "`val` must be finite"),
+    ],
+)
+def test_bad_splits_are_named(train, val, message):
+    with pytest.raises(ValueError, match=message):
+        segmentation_probe(train, val, ABC)
+
+
+def test_patches_are_raw_pixels_in_reading_order():
+    images = torch.randint(256, (2, 3, 4, 6), generator=torch.Generator().manual_seed(0)).byte()
+    found = patches(images, 2)
+    assert found.shape == (2, 2, 3, 12)
+    corner = images[1, :, 2:4, 4:6].float().flatten() / 255
+    assert torch.equal(found[1, 1, 2], corner)
+    with pytest.raises(ValueError, match="must divide 4 and 6, got 4"):
+        patches(images, 4)
