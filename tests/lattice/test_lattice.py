@@ -4,7 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from levyjepa.lattice import Stencil, box, diamond, increments, line, parse, sample_sheet, tiling
+from levyjepa.lattice import (
+    Stencil,
+    box,
+    centres,
+    diamond,
+    increments,
+    line,
+    on_tokens,
+    parse,
+    room,
+    sample_sheet,
+    tiling,
+    tilings,
+)
 from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps
 
 LAW = Brownian(0.5) + CompoundPoisson(0.7, LaplaceJumps(1.0))
@@ -86,6 +99,86 @@ def test_tiled_cells_are_disjoint_and_fill_the_lattice(stencil, grid):
         assert correlation.abs().max() < 5.5 * 4000**-0.5
 
 
+@every_stencil
+def test_every_tiling_is_disjoint_and_together_they_are_all_positions(stencil, grid):
+    shape = room(stencil, grid)
+    found = tilings(stencil, shape)
+    assert np.array_equal(found[0], tiling(stencil, shape))
+    assert sorted(np.concatenate(found).tolist()) == list(range(np.prod(shape)))
+    middles = centres(stencil, grid)
+    for cells in found:
+        apart = (middles[cells][:, None] - middles[cells]).abs()
+        across = torch.tensor([step != 0 for step in np.abs(stencil.steps).sum(0)])
+        level = apart[..., ~across].sum(-1) == 0  # cells of other rows are disjoint anyway
+        size = max(map(max, stencil.steps))
+        if stencil.offsets == diamond(size).offsets:
+            shared = apart.sum(-1) < 2 * size
+        else:
+            shared = (apart[..., across] < size).all(-1) & level
+        assert torch.equal(shared, torch.eye(len(cells), dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    ("stencil", "grid", "count"),
+    [
+        (box(2), (6, 6), 1),
+        (box(2, 2), (6, 6), 4),
+        (box(2, 4), (6, 6), 4),  # of 16 the grid has room for 2 x 2
+        (box(3, 2), (5, 5, 5), 8),
+        (diamond(), (6, 6), 2),
+        (diamond(2), (9, 9), 8),
+        (line(1, 0, 3), (9,), 3),
+        (line(2, 1, 3), (2, 9), 3),
+    ],
+)
+def test_how_many_tilings(stencil, grid, count):
+    assert len(tilings(stencil, room(stencil, grid))) == count
+
+
+def touches(stencil, tokens, middles):
+    """Which tokens (row) lie in which closed cells (column), by the shapes' own formulas."""
+    gap = (tokens[:, None] - middles).abs()
+    size = max(map(max, stencil.steps))
+    if stencil.offsets == diamond(size).offsets:
+        return gap.sum(-1) <= size
+    half = torch.tensor([size / 2 if any(axis) else 0.0 for axis in np.transpose(stencil.steps)])
+    return (gap <= half).all(-1)
+
+
+@every_stencil
+def test_values_of_cells_come_back_to_the_tokens_that_they_touch(stencil, grid):
+    middles = centres(stencil, grid)
+    n = len(middles)
+    assert increments(torch.zeros(1, *grid, 1), stencil).shape[1] == n
+    tokens = torch.from_numpy(np.indices(grid).reshape(len(grid), -1).T).double()
+    share = touches(stencil, tokens, middles).double()
+    values = torch.randn(2, n, dtype=torch.float64, requires_grad=True)
+    want = (values @ share.T / share.sum(1)).view(2, *grid)
+    got = on_tokens(values, stencil, grid)
+    assert torch.equal(got.isnan(), (share.sum(1) == 0).view(grid).expand(2, *grid))
+    torch.testing.assert_close(got, want, equal_nan=True)
+    (grad,) = torch.autograd.grad(got.nansum(), values)
+    assert grad.isfinite().all()
+
+
+def test_cells_of_a_jump_are_laid_around_it():
+    field = torch.zeros(1, 6, 7, 1, dtype=torch.float64)
+    field[:, 3:, 4:] = 1.0  # one jump of the sheet, at the corner between tokens 2, 3 and 3, 4
+    for stencil in (box(2), box(2, 2)):
+        where = increments(field, stencil)[..., 0] != 0
+        middle = centres(stencil, (6, 7))[where[0]].mean(0)
+        assert middle.tolist() == [2.5, 3.5]
+        back = on_tokens(where.double(), stencil, (6, 7))[0]
+        assert {tuple(at) for at in (back == back.max()).nonzero().tolist()} == {
+            (2, 3),
+            (2, 4),
+            (3, 3),
+            (3, 4),
+        }
+    corners = on_tokens(torch.ones(1, 12), diamond(), (5, 6))[0].isnan().nonzero()
+    assert corners.tolist() == [[0, 0], [0, 5], [4, 0], [4, 5]]
+
+
 def test_neighbouring_diamonds_share_a_quarter():
     field = sample_sheet(
         Brownian(1.0), diamond(), (3, 4), 1, 20_000, torch.Generator().manual_seed(0)
@@ -120,6 +213,16 @@ def test_bad_input_is_named():
         Stencil(((0,), (1,)), (-1, 1), -1.0)
     with pytest.raises(ValueError, match="do not make"):
         Stencil(((0,), (1,)), (-1, 1), 1.0, ((2,),))
+    with pytest.raises(ValueError, match="`grid` must be 2 positive sizes for this stencil"):
+        centres(box(2), (3, 3, 3))
+    with pytest.raises(ValueError, match="`grid` must be 2 positive sizes for this stencil"):
+        sample_sheet(LAW, box(2), (0, 3))
+    with pytest.raises(TypeError, match="`grid` must be an integer"):
+        centres(box(2), (3, 3.0))  # pyright: ignore
+    with pytest.raises(ValueError, match=r"`values` must be \(B, 4\)"):
+        on_tokens(torch.ones(1, 5), box(2), (3, 3))
+    with pytest.raises(ValueError, match="no tiling"):
+        on_tokens(torch.ones(1, 4), Stencil(((0,), (1,)), (-1, 1), 1.0), (5,))
     with pytest.raises(ValueError, match="no tiling"):
         increments(torch.randn(1, 5, 2), Stencil(((0,), (1,)), (-1, 1), 1.0), disjoint=True)
     for bad in (0, -1):

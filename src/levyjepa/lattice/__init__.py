@@ -1,19 +1,33 @@
 """From a grid of tokens to increments and their cell volume."""
 
 from levyjepa.expression import evaluate
-from levyjepa.lattice.field import increments, overlaps, sample_sheet, tiling, whole_cells
+from levyjepa.lattice.field import (
+    centres,
+    increments,
+    on_tokens,
+    overlaps,
+    room,
+    sample_sheet,
+    tiling,
+    tilings,
+    whole_cells,
+)
 from levyjepa.lattice.stencil import Stencil, box, diamond, line
 
 __all__ = [
     "Stencil",
     "box",
+    "centres",
     "diamond",
     "increments",
     "line",
+    "on_tokens",
     "overlaps",
     "parse",
+    "room",
     "sample_sheet",
     "tiling",
+    "tilings",
     "whole_cells",
 ]
 

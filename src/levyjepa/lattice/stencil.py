@@ -76,13 +76,28 @@ class Stencil:
         return tuple(max(axis) - min(axis) for axis in zip(*self.offsets, strict=True))
 
     @cached_property
+    def touched(self) -> tuple[Offset, ...]:
+        """The lattice sites in the cell or on its boundary, relative to where it is laid.
+
+        >>> box(2).touched == box(2).offsets, diamond().touched
+        (True, ((0, 1), (1, 0), (1, 1), (1, 2), (2, 1)))
+        """
+        origin = -np.minimum(self.steps, 0).sum(0)  # the corner that the steps lead away from
+        sites = np.indices([n + 1 for n in self.extent]).reshape(self.ndim, -1).T
+        along, across = np.split(
+            ((sites - origin) @ np.linalg.inv(self.basis)).round(9), [len(self.steps)], 1
+        )
+        within = ((along >= 0) & (along <= 1)).all(1) & (across == 0).all(1)
+        return tuple(tuple(int(n) for n in site) for site in sites[within])
+
+    @cached_property
     def basis(self) -> np.ndarray:
         """Integer vectors (ndim, ndim), rows: moved by their combinations, cells tile the lattice.
 
         The steps themselves; axes that they do not reach are completed by single steps.
         """
         if not self.steps:
-            raise ValueError("A stencil without `steps` has no tiling; use disjoint=False.")
+            raise ValueError("A stencil without `steps` has no tiling and no known cell.")
         rows = list(self.steps)
         for axis in range(self.ndim):
             unit = tuple(int(axis == n) for n in range(self.ndim))
