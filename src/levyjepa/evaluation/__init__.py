@@ -1,16 +1,18 @@
 """What frozen features are worth, and where their fields jump."""
 
 from levyjepa.evaluation.accuracy import Accuracy
+from levyjepa.evaluation.boundaries import Boundaries, find_boundaries, score_boundaries, sobel
 from levyjepa.evaluation.evaluate import evaluate
 from levyjepa.evaluation.features import Dense, Features, extract, fields, patches, pixels
 from levyjepa.evaluation.gallery import Gallery, gallery
-from levyjepa.evaluation.jumps import jump_map
+from levyjepa.evaluation.jumps import increment_pixels, jump_map, jump_pixels
 from levyjepa.evaluation.knn import knn
 from levyjepa.evaluation.probe import linear_probe
 from levyjepa.evaluation.segmentation import Segmentation, segmentation_probe
 
 __all__ = [
     "Accuracy",
+    "Boundaries",
     "Dense",
     "Features",
     "Gallery",
@@ -18,11 +20,16 @@ __all__ = [
     "evaluate",
     "extract",
     "fields",
+    "find_boundaries",
     "gallery",
+    "increment_pixels",
     "jump_map",
+    "jump_pixels",
     "knn",
     "linear_probe",
     "patches",
     "pixels",
+    "score_boundaries",
     "segmentation_probe",
+    "sobel",
 ]

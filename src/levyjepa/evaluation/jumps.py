@@ -1,37 +1,153 @@
-"""Where a field jumps, corner by corner."""
+"""Where a field jumps: corner by corner, edge by edge, pixel by pixel."""
 
+from collections.abc import Callable, Sequence
+
+import torch
 from torch import Tensor
+from torch.nn.functional import grid_sample
 
-from levyjepa.checks import floating
+from levyjepa.checks import count, floating
 from levyjepa.inference import jump_probability
-from levyjepa.lattice import box, increments
+from levyjepa.lattice import Stencil, box, increments, line
 from levyjepa.laws import Law
 
+CORNERS_AND_EDGES = (box(2), line(2, 0), line(2, 1))
 
-def jump_map(field: Tensor, law: Law, rescale: bool = False) -> Tensor:
-    """The probability of at least one jump at each inner corner of the patch grid.
+
+def jump_map(
+    field: Tensor, law: Law, rescale: bool = False, stencil: Stencil | None = None
+) -> Tensor:
+    """The probability of at least one jump at each position of a stencil on the patch grid.
+
+    It grows with the norm of the increment over all channels, and so ranks the positions of one
+    stencil as the norm does.
 
     Args:
         field: (B, h, w, C), projected patch tokens.
         law: The law of the field's increments.
         rescale: First scale the field so that the mean square of all its increments is the law's
             variance, for a model trained without the prior, whose field has no scale.
+        stencil: box(2) if None: its entry (i, j) belongs to the corner that patches (i, j) and
+            (i + 1, j + 1) share; that of line(2, 0) to the edge between (i, j) and (i + 1, j).
 
     Returns:
-        (B, h - 1, w - 1) in [0, 1]; entry (i, j) belongs to the corner that patches
-        (i, j) and (i + 1, j + 1) share.
+        (B, h - 1, w - 1) in [0, 1]; (B, h - a, w - b) for a stencil of extent (a, b).
 
     Raises:
-        ValueError: A field of another rank, of fewer than 2 × 2 patches, or, to be rescaled,
-            a constant field or a law without variance.
+        ValueError: A field of another rank, of fewer patches than the stencil needs, or, to be
+            rescaled, a constant field or a law without variance.
     """
     floating("field", field, 4, "(B, h, w, C)")
-    stencil = box(2)
+    stencil = box(2) if stencil is None else stencil
     samples = increments(field, stencil)
     if rescale:
-        mean_square = samples.square().mean()
-        if not mean_square > 0:
-            raise ValueError("`field` must vary to be rescaled, got increments that are all 0.")
-        samples = samples * (law.variance(stencil.volume) / mean_square) ** 0.5
+        samples = samples * law.variance(stencil.volume) ** 0.5 / _root_mean_square(samples)
     probability = jump_probability(samples, law, stencil.volume, isotropic=True)
-    return probability.unflatten(1, (field.shape[1] - 1, field.shape[2] - 1))
+    return probability.unflatten(1, _positions(field, stencil))
+
+
+def jump_pixels(
+    field: Tensor,
+    law: Law,
+    size: Sequence[int],
+    stencils: Sequence[Stencil] = CORNERS_AND_EDGES,
+    trained: Sequence[Stencil] = (),
+) -> Tensor:
+    """The probability of a jump at each pixel: the largest of several stencils' maps.
+
+    The mixed difference box(2) is blind to a straight edge along an axis, lines see it. Each map
+    is laid on the pixels by bilinear interpolation between its positions. Under a law of many
+    jumps, and with many channels, it is 1 at most pixels; `increment_pixels` still ranks them.
+
+    Args:
+        field: (B, h, w, C), projected patch tokens.
+        law: The law of the field's increments.
+        size: (H, W) of the images in pixels.
+        stencils: Whose maps.
+        trained: The stencils that the prior trained; the increments of others are rescaled as
+            `jump_map` does.
+
+    Returns:
+        (B, H, W) in [0, 1].
+    """
+
+    def read(stencil: Stencil) -> Tensor:
+        return jump_map(field, law, stencil not in trained, stencil)
+
+    return _largest(read, field, size, stencils)
+
+
+def increment_pixels(
+    field: Tensor, size: Sequence[int], stencils: Sequence[Stencil] = CORNERS_AND_EDGES
+) -> Tensor:
+    """The norm of the increment at each pixel, in units of its stencil's root mean square.
+
+    What `jump_pixels` makes of it, without a law: it never saturates. With two lines, and a
+    model's tokens for a field, it is the tokens' gradient.
+
+    Args:
+        field: (B, h, w, C), patch tokens, projected or not.
+        size: (H, W) of the images in pixels.
+        stencils: The largest of whose maps is taken.
+
+    Returns:
+        (B, H, W), at least 0.
+    """
+    floating("field", field, 4, "(B, h, w, C)")
+
+    def read(stencil: Stencil) -> Tensor:
+        samples = increments(field, stencil)
+        norms = samples.norm(dim=-1) / (_root_mean_square(samples) * samples.shape[-1] ** 0.5)
+        return norms.unflatten(1, _positions(field, stencil))
+
+    return _largest(read, field, size, stencils)
+
+
+def lay(values: Tensor, stencil: Stencil, grid: Sequence[int], size: Sequence[int]) -> Tensor:
+    """Interpolate values at a stencil's positions to pixels.
+
+    Args:
+        values: (B, h - a, w - b), one for each position of a stencil of extent (a, b).
+        stencil: A position's place is the middle of its sites.
+        grid: (h, w) patches.
+        size: (H, W) pixels.
+
+    Returns:
+        (B, H, W): bilinear between the places, constant beyond the outermost.
+    """
+    axes = []
+    for axis, (patches, pixels) in enumerate(zip(grid, size, strict=True)):
+        middle = sum(offset[axis] for offset in stencil.offsets) / len(stencil.offsets)
+        at = (torch.arange(pixels) + 0.5) * patches / pixels - 0.5 - middle
+        axes.append(2 * at / max(values.shape[axis + 1] - 1, 1) - 1)
+    rows, columns = torch.meshgrid(*axes, indexing="ij")
+    places = torch.stack([columns, rows], -1).to(values).expand(len(values), -1, -1, -1)
+    return grid_sample(values[:, None], places, padding_mode="border", align_corners=True)[:, 0]
+
+
+def _largest(
+    read: Callable[[Stencil], Tensor],
+    field: Tensor,
+    size: Sequence[int],
+    stencils: Sequence[Stencil],
+) -> Tensor:
+    if not stencils:
+        raise ValueError("`stencils` must be at least one stencil, got none.")
+    if len(size) != 2:
+        raise ValueError(f"`size` must be (H, W), got {size!r}.")
+    for side in size:
+        count("size", side)
+    grid = field.shape[1:3]
+    maps = [lay(read(stencil), stencil, grid, size) for stencil in stencils]
+    return torch.stack(maps).amax(0)
+
+
+def _positions(field: Tensor, stencil: Stencil) -> tuple[int, int]:
+    return field.shape[1] - stencil.extent[0], field.shape[2] - stencil.extent[1]
+
+
+def _root_mean_square(samples: Tensor) -> Tensor:
+    mean_square = samples.square().mean()
+    if not mean_square > 0:
+        raise ValueError("`field` must vary to be rescaled, got increments that are all 0.")
+    return mean_square**0.5
