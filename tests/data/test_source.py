@@ -301,3 +301,17 @@ def test_a_limit_takes_the_same_images_each_time() -> None:
     source, again = (load_source(DataConfig(limit=30)) for _ in range(2))
     assert len(source.train) == len(source.test) == 30  # pyright: ignore
     assert [x[1] for x in source.train] == [x[1] for x in again.train]  # pyright: ignore
+
+
+def test_images_with_masks_train_without_labels_and_open_at_any_size(shared_data: Path) -> None:
+    config = DataConfig(
+        source="segmentation", path=str(shared_data / "camvid"), test_split="val", void=11
+    )
+    source = load_source(config)
+    assert source.classes == ()
+    assert len(source.train) == 367  # pyright: ignore
+    assert len(source.test) == 101  # pyright: ignore
+    assert source.masks is not None
+    image, mask = source.masks((48, 64)).val[0]
+    assert image.shape == (3, 48, 64)
+    assert set(mask.unique().tolist()) <= set(range(-1, 11))

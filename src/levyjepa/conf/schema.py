@@ -8,13 +8,16 @@ from typing import Any
 class DataConfig:
     """Where images come from; `data=NAME` picks a preset."""
 
-    source: str = "mnist5k"  # mnist5k, cifar10, imagenette, hub, parquet, folder, unlabelled
+    source: str = "mnist5k"  # mnist5k, cifar10, imagenette, hub, parquet, folder, unlabelled, segmentation
     path: str | None = None  # a folder, or the id of a hub data set
     subset: str | None = None  # the hub data set's configuration, as "160px" of Imagenette
     train_split: str = "train"
     test_split: str = "test"
     image_column: str | None = None  # None: found from the features
     label_column: str | None = None
+    mask_column: str | None = None
+    classes: list[str] | None = None  # names of a mask's ids, in their order; None: numbers
+    void: int | None = None  # the id of a mask's pixels that count for nothing
     holdout: float = 0.0  # this share of the training images is judged instead of the test images
     limit: int | None = None  # at most so many images of each split, for a quick look; None: all
     image_size: int = 28  # pixels, of test images and of views that name no size

@@ -2,14 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch.utils.data import Dataset, Subset
 
 from levyjepa.conf.schema import DataConfig
 from levyjepa.data.images import UNLABELLED, CorruptImageError, Images
+
+if TYPE_CHECKING:
+    from levyjepa.data.segmentation import SegmentationSource
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -38,7 +42,8 @@ class Source:
 
     `train` and `test` are map-style data sets of (PIL RGB image, label), the label -1 where there
     is none; `test` is None where there are no test images. `classes` is empty where there are no
-    labels; `mean` and `std` are of the pixels in [0, 1], for each channel.
+    labels; `mean` and `std` are of the pixels in [0, 1], for each channel. `masks` opens the images
+    with a class for each pixel, where there are any, at a size (H, W).
     """
 
     name: str
@@ -47,6 +52,7 @@ class Source:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    masks: Callable[[tuple[int, int]], "SegmentationSource"] | None = None
 
 
 def load_source(config: DataConfig) -> Source:
@@ -285,6 +291,29 @@ def _unlabelled(config: DataConfig) -> Source:
     return Source(folder.name, images, tests, (), *_statistics(images))
 
 
+def _segmentation(config: DataConfig) -> Source:
+    """Images for training without labels, the validation split's for the jump maps and masks."""
+    from levyjepa.data.segmentation import load_segmentation
+
+    if config.path is None:
+        raise ValueError(
+            "`data.path` must be a folder or a hub id for data=segmentation, got none."
+        )
+    masks = partial(
+        load_segmentation,
+        config.path,
+        classes=config.classes,
+        ignore=config.void,
+        train_split=config.train_split,
+        val_split=config.test_split,
+        image_column=config.image_column,
+        mask_column=config.mask_column,
+        subset=config.subset,
+    )
+    held = masks((config.image_size, config.image_size))
+    return Source(held.name, held.train.images, held.val.images, (), held.mean, held.std, masks)
+
+
 def _existing(config: DataConfig) -> Path:
     if config.path is None:
         raise ValueError(f"`data.path` must be a folder for data={config.source}, got none.")
@@ -334,4 +363,5 @@ _SOURCES: dict[str, Callable[[DataConfig], Source]] = {
     "parquet": _parquet,
     "folder": _folder,
     "unlabelled": _unlabelled,
+    "segmentation": _segmentation,
 }
