@@ -8,7 +8,8 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
-from levyjepa.evaluation import Accuracy, Features, knn, linear_probe
+from levyjepa.evaluation import Accuracy, Features, LowShot, knn, linear_probe, low_shot
+from levyjepa.evaluation.probe import few
 
 
 def at_angles(*degrees: float) -> torch.Tensor:
@@ -92,13 +93,46 @@ def test_the_test_split_chooses_nothing(digits):
     assert linear_probe(train, other, seed=1).detail == chosen.detail
 
 
+def test_few_images_of_every_class_are_drawn():
+    labels = torch.tensor([7] * 50 + [3] * 150 + [5] * 2)
+    for wanted, sizes in ((0.1, [15, 1, 5]), (0.01, [2, 1, 1]), (4, [4, 2, 4])):
+        chosen = few(labels, wanted, (0, 1))
+        assert len(set(chosen)) == len(chosen)
+        assert labels[chosen].unique(return_counts=True)[1].tolist() == sizes
+        assert few(labels, wanted, (0, 1)) == chosen
+        assert few(labels, wanted, (0, 2)) != chosen
+
+
+def test_with_all_labels_a_few_are_a_linear_probe(digits):
+    train = Features(digits[0].embedding[:200], digits[0].labels[:200])
+    found = low_shot(train, digits[1], 200, draws=2, seed=1)
+    assert found.labels == 200
+    assert found.draws == (linear_probe(train, digits[1], seed=1),) * 2
+    assert found.accuracy == linear_probe(train, digits[1], seed=1).value
+    assert found.deviation == 0
+
+
+def test_more_labels_say_more_and_few_say_something(digits):
+    one, many = low_shot(*digits, 2), low_shot(*digits, 0.1)
+    assert (one.labels, len(one.draws)) == (20, 5)
+    assert abs(many.labels - 120) <= 5
+    assert 0.3 < one.accuracy < many.accuracy < 0.97
+
+
+def test_draws_are_averaged():
+    found = LowShot(10, (Accuracy(1, 4), Accuracy(3, 4)))
+    assert found.accuracy == 0.5
+    assert found.deviation == pytest.approx(0.25 * 2**0.5)
+    assert LowShot(10, (Accuracy(1, 4),)).deviation is None
+
+
 GOOD = Features(
     torch.randn(10, 3, generator=torch.Generator().manual_seed(0)), torch.arange(10) % 2
 )
 EMPTY = Features(torch.empty(0, 3), torch.empty(0, dtype=torch.int64))
 
 
-@pytest.mark.parametrize("judge", [linear_probe, partial(knn, k=3)])
+@pytest.mark.parametrize("judge", [linear_probe, partial(knn, k=3), partial(low_shot, labels=3)])
 @pytest.mark.parametrize(
     ("train", "test", "message"),
     [
@@ -125,3 +159,9 @@ def test_bad_settings_are_named():
         knn(GOOD, GOOD, k=1, temperature=0.0)
     with pytest.raises(ValueError, match="five images of some class"):
         linear_probe(Features(GOOD.embedding[:4], GOOD.labels[:4]), GOOD)
+    with pytest.raises(ValueError, match="two images of some class, got 1"):
+        low_shot(GOOD, GOOD, 1)
+    with pytest.raises(ValueError, match="`labels` must be positive"):
+        low_shot(GOOD, GOOD, 0)
+    with pytest.raises(TypeError, match=r"`labels` must be an integer, got 2\.5"):
+        low_shot(GOOD, GOOD, 2.5)

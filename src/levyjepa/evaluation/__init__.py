@@ -7,7 +7,7 @@ from levyjepa.evaluation.features import Dense, Features, extract, fields, patch
 from levyjepa.evaluation.gallery import Gallery, gallery
 from levyjepa.evaluation.jumps import increment_pixels, jump_map, jump_pixels
 from levyjepa.evaluation.knn import knn
-from levyjepa.evaluation.probe import linear_probe
+from levyjepa.evaluation.probe import LowShot, linear_probe, low_shot
 from levyjepa.evaluation.segmentation import Segmentation, segmentation_probe
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Dense",
     "Features",
     "Gallery",
+    "LowShot",
     "Segmentation",
     "evaluate",
     "extract",
@@ -27,6 +28,7 @@ __all__ = [
     "jump_pixels",
     "knn",
     "linear_probe",
+    "low_shot",
     "patches",
     "pixels",
     "score_boundaries",
