@@ -75,7 +75,7 @@ def test_settings_survive_a_file():
         ("gamma=1", "did you mean `objective.gamma`"),
         ("+foo=1", "Unknown key `foo`"),
         ("data=mnist6k", "did you mean `data=mnist5k`.* There are: .*mnist5k"),
-        ("experiment=exp3", "There are: demo, exp1, exp2"),
+        ("experiment=exp3", "There are: camvid, cifar10, demo, exp1, exp2"),
         ("objective.gamma=abc", "`objective.gamma` must be a number, got 'abc'"),
         ("seed=1.5", "`seed` must be an integer, got '1.5'"),
         ("trainer.progress=maybe", "`trainer.progress` must be true or false"),

@@ -8,7 +8,16 @@ from levyjepa import lattice, laws
 from levyjepa.checks import count, not_negative, positive
 from levyjepa.conf.schema import Config, ModelConfig
 
-SOURCES = ("mnist5k", "cifar10", "imagenette", "hub", "parquet", "folder", "unlabelled", "segmentation")
+SOURCES = (
+    "mnist5k",
+    "cifar10",
+    "imagenette",
+    "hub",
+    "parquet",
+    "folder",
+    "unlabelled",
+    "segmentation",
+)
 PROBABILITIES = ("flip", "jitter", "gray", "blur", "solarize")
 STRENGTHS = ("brightness", "contrast", "saturation", "hue", "rotation")
 

@@ -8,7 +8,8 @@ from typing import Any
 class DataConfig:
     """Where images come from; `data=NAME` picks a preset."""
 
-    source: str = "mnist5k"  # mnist5k, cifar10, imagenette, hub, parquet, folder, unlabelled, segmentation
+    # mnist5k, cifar10, imagenette, hub, parquet, folder, unlabelled, segmentation
+    source: str = "mnist5k"
     path: str | None = None  # a folder, or the id of a hub data set
     subset: str | None = None  # the hub data set's configuration, as "160px" of Imagenette
     train_split: str = "train"

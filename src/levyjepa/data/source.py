@@ -201,7 +201,8 @@ def _from_splits(config: DataConfig, name: str, splits: Any, normalisation: Any)
     train, test = images(config.train_split), images(config.test_split)
     labelled = any(n != UNLABELLED for n in train.labels or ())
     classes = tuple(known or map(str, values)) if labelled else ()
-    return Source(name, train, test, classes, *(normalisation or _statistics(train)))
+    mean, std = normalisation or _statistics(train)
+    return Source(name, train, test, classes, mean, std)
 
 
 def _holds_images(feature: Any) -> bool:
@@ -254,9 +255,8 @@ def _folder(config: DataConfig, normalisation: Any = None) -> Source:
             for part in _stratified(np.array(labels), 0.2)
         )
     images = Images(*train)
-    return Source(
-        folder.name, images, Images(*test), classes, *(normalisation or _statistics(images))
-    )
+    mean, std = normalisation or _statistics(images)
+    return Source(folder.name, images, Images(*test), classes, mean, std)
 
 
 def _folders(folder: Path) -> list[Path]:
