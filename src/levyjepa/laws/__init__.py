@@ -9,6 +9,7 @@ from levyjepa.laws.laplace import LaplaceJumps
 from levyjepa.laws.law import Law, Sum
 from levyjepa.laws.normal_inverse_gaussian import NormalInverseGaussian
 from levyjepa.laws.poisson import CompoundPoisson, Jumps
+from levyjepa.laws.scale import Pinned, Scaled, ScaledJumps
 from levyjepa.laws.stable import Stable
 from levyjepa.laws.student_t import StudentTJumps
 from levyjepa.laws.variance_gamma import VarianceGammaJumps
@@ -23,6 +24,9 @@ __all__ = [
     "LaplaceJumps",
     "Law",
     "NormalInverseGaussian",
+    "Pinned",
+    "Scaled",
+    "ScaledJumps",
     "Stable",
     "StudentTJumps",
     "Sum",

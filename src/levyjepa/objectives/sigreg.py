@@ -1,11 +1,12 @@
 """SIGReg: embeddings look like an isotropic Gaussian."""
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from levyjepa import checks
 from levyjepa.ecf import empirical_cf
+from levyjepa.objectives.directions import random_directions
+from levyjepa.objectives.ranks import joint
 
 
 class SIGReg(nn.Module):
@@ -60,38 +61,14 @@ class SIGReg(nn.Module):
         with torch.autocast(projections.device.type, enabled=False):
             z = projections if projections.dtype.itemsize >= 4 else projections.float()
             if directions is None:
-                directions = self._directions(z, generator)
+                directions = random_directions(
+                    dim, self.num_directions, z.dtype, z.device, generator, alike=True
+                )
             elif directions.ndim != 2 or directions.shape[0] != dim:
                 raise ValueError(f"`directions` must be ({dim}, K), got {tuple(directions.shape)}.")
             along = (z @ directions.to(z)).transpose(1, 2).reshape(-1, samples)
             nodes, target = self.get_buffer("_nodes"), self.get_buffer("_target").to(z.dtype)
             cf = torch.stack(empirical_cf(along, nodes, self.step))
-            if _ranks() > 1:
-                cf, samples = _mean_over_ranks(cf, samples)
+            cf, samples = joint(cf, samples)
             gap = (cf[0] - target) ** 2 + cf[1] ** 2
             return samples * (gap * self.get_buffer("_weights").to(z.dtype)).sum(-1).mean()
-
-    def _directions(self, z: Tensor, generator: torch.Generator | None) -> Tensor:
-        size = (z.shape[-1], self.num_directions)
-        drawn = torch.randn(size, dtype=z.dtype, device=z.device, generator=generator)
-        if generator is None and _ranks() > 1:
-            dist.broadcast(drawn, 0)
-        return drawn / drawn.norm(dim=0)
-
-
-def _ranks() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def _mean_over_ranks(cf: Tensor, samples: int) -> tuple[Tensor, Tensor]:
-    """The characteristic function of all ranks' samples, and how many they are.
-
-    Backward, the ranks' gradients are added; averaged once more by data-parallel training they
-    are those of one process with the joint batch.
-    """
-    from torch.distributed.nn.functional import all_reduce
-
-    count = torch.tensor(float(samples), dtype=cf.dtype, device=cf.device)
-    total = count.clone()
-    dist.all_reduce(total)
-    return all_reduce(cf * (count / total)), total
