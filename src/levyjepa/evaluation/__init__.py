@@ -8,6 +8,7 @@ from levyjepa.evaluation.gallery import Gallery, gallery
 from levyjepa.evaluation.jumps import increment_pixels, jump_map, jump_pixels
 from levyjepa.evaluation.knn import knn
 from levyjepa.evaluation.probe import LowShot, linear_probe, low_shot
+from levyjepa.evaluation.representation import Representation, examine
 from levyjepa.evaluation.segmentation import Segmentation, segmentation_probe
 
 __all__ = [
@@ -17,8 +18,10 @@ __all__ = [
     "Features",
     "Gallery",
     "LowShot",
+    "Representation",
     "Segmentation",
     "evaluate",
+    "examine",
     "extract",
     "fields",
     "find_boundaries",
