@@ -10,7 +10,7 @@ from scipy import stats
 from levyjepa.conf.compose import ConfigError
 from levyjepa.conf.schema import ExperimentConfig
 from levyjepa.training.experiment import Cell, markdown, run_experiment, summarise
-from levyjepa.training.run import load
+from levyjepa.training.run import RunFolderError, load
 
 
 def cell(gamma: float, seed: int, accuracy: float | None, **more) -> Cell:
@@ -40,6 +40,14 @@ def test_the_table_holds_means_intervals_and_paired_differences():
     assert "+10.00" in text
 
 
+def test_the_effect_size_is_the_mean_difference_over_its_deviation():
+    cells = [cell(0, 0, 0.5), cell(0, 1, 0.5), cell(1, 0, 0.51), cell(1, 1, 0.53)]
+    result = summarise(Path("x"), ExperimentConfig(), cells)
+    paired = next(r for r in result.differences if r.metric == "linear_probe")
+    assert paired.d_z == pytest.approx(2**0.5)  # differences .01 and .03
+    assert "d_z +1.41" in markdown(result)
+
+
 def test_pairs_need_the_same_seed_and_one_seed_has_no_interval():
     cells = [cell(0, 0, 0.9), cell(0, 1, 0.8), cell(1, 0, None), cell(1, 1, 0.9)]
     result = summarise(Path("x"), ExperimentConfig(), cells)
@@ -51,14 +59,16 @@ def test_pairs_need_the_same_seed_and_one_seed_has_no_interval():
     assert "runs/1-0 failed" in markdown(result)
 
 
-def test_the_first_side_is_compared_within_the_others():
+def test_every_side_is_compared_within_the_others():
     more = "objective.kappa"
-    cells = [cell(g, 0, 0.5 + 0.1 * g + 0.2 * k, **{more: k}) for g in (0, 1) for k in (0, 1)]
+    cells = [cell(g, 0, 0.5 + 0.1 * g + 0.2 * k, **{more: k}) for g in (0, 1) for k in (1, 0)]
     result = summarise(Path("x"), ExperimentConfig(), cells)
-    pairs = {(r.a, r.b): r.mean for r in result.differences if r.metric == "linear_probe"}
+    pairs = {(r.side, r.a, r.b): r.mean for r in result.differences if r.metric == "linear_probe"}
     assert pairs == {
-        ("gamma=1, kappa=0", "gamma=0, kappa=0"): pytest.approx(0.1),
-        ("gamma=1, kappa=1", "gamma=0, kappa=1"): pytest.approx(0.1),
+        ("gamma", "gamma=1, kappa=1", "gamma=0, kappa=1"): pytest.approx(0.1),
+        ("gamma", "gamma=1, kappa=0", "gamma=0, kappa=0"): pytest.approx(0.1),
+        ("kappa", "gamma=0, kappa=0", "gamma=0, kappa=1"): pytest.approx(-0.2),
+        ("kappa", "gamma=1, kappa=0", "gamma=1, kappa=1"): pytest.approx(-0.2),
     }
 
 
@@ -86,6 +96,45 @@ def test_a_grid_runs_keeps_what_is_finished_and_survives_a_failure(small, overri
         rows = list(csv.DictReader(file))
     assert len(rows) == len(second.table) + len(second.differences)
     assert Path("grid/table.md").read_text() == markdown(second)
+
+
+def test_laws_and_stencils_may_be_sides_of_a_grid(small, overrides):
+    laws = "objective.law=Brownian(sigma=1.0),Brownian(2.0) + CompoundPoisson(1, LaplaceJumps(1))"
+    stencils = "objective.stencils=[box(2)],[box(2), line(2, axis=0)]"
+    few = ["objective.gamma=1", "seed=0", "trainer.max_steps=1", "trainer.max_epochs=1"]
+    given = [*overrides, "experiment=demo", "run_dir=laws", *few, laws, stencils]
+    result = run_experiment(given)
+    assert [c.status for c in result.cells] == ["finished"] * 4
+    assert len({c.run_dir for c in result.cells}) == 4
+    held = [load(f"{c.run_dir}/checkpoints/last.ckpt").config.objective for c in result.cells]
+    assert [len(o.stencils) for o in held] == [1, 2, 1, 2]
+    assert [o.law.split("(")[1][:3] for o in held] == ["sig", "sig", "2.0", "2.0"]
+    assert {r.side for r in result.differences} == {"law", "stencils"}
+
+
+def test_a_folder_of_another_experiment_is_refused(small, overrides):
+    given = [*overrides, "experiment=demo", "run_dir=grid", "objective.gamma=0", "seed=0"]
+    few = ["trainer.max_steps=1", "trainer.max_epochs=1"]
+    run_experiment([*given, *few])
+    table = Path("grid/table.md").read_text()
+    with pytest.raises(RunFolderError, match=r"gamma-0_seed-0 has `objective.kappa=1.0`, not 0.0"):
+        run_experiment([*given, *few, "objective.kappa=0", "seed=1,2"])
+    assert Path("grid/table.md").read_text() == table
+    assert not Path("grid/gamma-0_seed-1").exists()
+    assert run_experiment([*given, *few]).cells[0].kept
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("seed=0,1,0", "every cell once; .*seed=0 and in .*seed=0"),
+        ("objective.gamma=0,0.0", "gamma=0, seed=0 and in objective.gamma=0.0, seed=0"),
+        ("experiment.sweep={objective.gamma:[]}", "`objective.gamma` must have at least one"),
+    ],
+)
+def test_a_cell_stands_once_in_a_grid_and_no_side_is_empty(given, message):
+    with pytest.raises(ConfigError, match=message):
+        run_experiment(["experiment=demo", given])
 
 
 def test_a_grid_needs_a_name_and_known_sides():

@@ -1,5 +1,6 @@
 """Overrides and presets to a checked configuration."""
 
+import ast
 import re
 from difflib import get_close_matches
 from pathlib import Path
@@ -118,10 +119,20 @@ def _quoted(line: str) -> str:
     """Laws and stencils may be written as they are: Hydra takes a bare call for its own."""
     key, _, value = line.partition("=")
     if key == "objective.law" and not value.startswith(("'", '"')):
-        return f'{key}="{value}"'
+        return f"{key}=" + ",".join(f'"{law}"' for law in _several(value))
     if key == "objective.stencils" and not re.search("['\"]", value):
         return f"{key}=" + re.sub(r"(\w+\([^()]*\))", r'"\1"', value)
     return line
+
+
+def _several(text: str) -> list[str]:
+    """The laws of a text, between which commas stand."""
+    try:
+        body = ast.parse(text, mode="eval").body
+    except SyntaxError:
+        return [text]
+    laws = body.elts if isinstance(body, ast.Tuple) else [body]
+    return [ast.get_source_segment(text, law) or text for law in laws]
 
 
 def _known_keys() -> list[str]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from hashlib import sha1
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,21 +17,23 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from scipy import stats
 
 from levyjepa.conf.compose import FOLDER, ConfigError, compose, flat, from_dict, parse, to_dict
 from levyjepa.conf.schema import Config, ExperimentConfig
-from levyjepa.training.run import RunResult, is_finished, train
+from levyjepa.training.comparison import (
+    Difference,
+    Measured,
+    Row,
+    cell_name,
+    compare,
+    is_baseline,
+    is_share,
+    scores,
+    title,
+)
+from levyjepa.training.run import RunFolderError, RunResult, is_finished, other_setting, train
 
 log = logging.getLogger(__name__)
-
-COLUMNS = {
-    "linear_probe": "Linear probe",
-    "knn": "kNN",
-    "online_last": "Online probe, last",
-    "online_best": "Online probe, best",
-}
-PUBLISHED = "online_last"  # what the published numbers were
 
 
 @dataclass(frozen=True)
@@ -42,33 +45,7 @@ class Cell:
     status: str  # finished, failed
     kept: bool = False  # it had been finished before
     error: str | None = None
-    scores: dict[str, float] | None = None  # accuracies by metric
-
-
-@dataclass(frozen=True)
-class Row:
-    """One setting's mean accuracy over seeds and its 95 % t-interval, None with one seed."""
-
-    cell: str
-    metric: str
-    n: int
-    mean: float
-    low: float | None
-    high: float | None
-    published: float | None = None
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The mean of `a` minus `b` over the seeds that both have, and its 95 % t-interval."""
-
-    a: str
-    b: str
-    metric: str
-    n: int
-    mean: float
-    low: float | None
-    high: float | None
+    scores: dict[str, float] | None = None  # by metric
 
 
 @dataclass(frozen=True)
@@ -89,67 +66,40 @@ def run_experiment(overrides: list[str]) -> ExperimentResult:
             one of its sides, "hydra/launcher=joblib" runs cells side by side.
 
     Raises:
-        ConfigError: An unknown or impossible setting, or no experiment.
+        ConfigError: An unknown or impossible setting, no experiment, a side that is empty or
+            holds a value twice.
+        RunFolderError: The folder holds runs that differ in more than the grid's sides.
     """
-    parsed = parse(overrides)
-    several = {o.key_or_group: o for o in parsed if o.is_sweep_override()}
-    lines = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
-    config = compose(lines)
-    if config.experiment is None:
-        raise ConfigError("`levyjepa experiment` needs a grid, such as `experiment=demo`.")
-    sweep = {key: [str(v) for v in values] for key, values in config.experiment.sweep.items()}
-    for override in parsed:
-        key = override.key_or_group
-        if key in several:
-            sweep[key] = [str(v) for v in override.sweep_string_iterator()]
-        elif key in sweep:
-            sweep[key] = [override.get_value_string()]
-    order = list(flat(to_dict(config)))
-    keys = sorted(sweep, key=lambda key: (key == "seed", order.index(key)))
-    lines = [o.input_line or "" for o in parsed if o.key_or_group not in sweep]
-    for values in product(*(sweep[key] for key in keys)):  # a bad cell before a good one has run
-        compose([*lines, *(f"{key}={value}" for key, value in zip(keys, values, strict=True))])
-    lines += [f"{key}={','.join(sweep[key])}" for key in keys]
-    root = Path(config.run_dir or f"runs/{config.experiment.name}")
+    grid = _plan(overrides)
+    experiment = grid.config.experiment
+    assert experiment is not None
+    root = Path(grid.config.run_dir or f"runs/{experiment.name}")
+    _admit(root, grid)
+    sides = [f"{key}={','.join(values)}" for key, values in grid.sides.items()]
     with initialize_config_dir(str(FOLDER), job_name="levyjepa", version_base="1.3"):
         hydra: Any = GlobalHydra.instance().hydra
-        task = partial(_cell, root=root, keys=keys)
-        batches = hydra.multirun("config", task, [*lines, f"hydra.sweep.dir='{root}'"], False)
+        task = partial(_cell, root=root, keys=list(grid.sides))
+        lines = [*grid.lines, *sides, f"hydra.sweep.dir='{root}'"]
+        batches = hydra.multirun("config", task, lines, False)
     cells = [job.return_value for batch in batches for job in batch]
-    result = summarise(root, config.experiment, cells)
+    result = summarise(root, experiment, cells)
     write(result)
     return result
 
 
 def summarise(directory: Path, experiment: ExperimentConfig, cells: list[Cell]) -> ExperimentResult:
-    """Means over seeds, and differences to the first value of the first side, paired by seed."""
-    groups: dict[str, dict[Any, Cell]] = {}
-    for cell in cells:
-        seeds = groups.setdefault(cell_name(cell.overrides), {})
-        if cell.scores:
-            seeds[cell.overrides.get("seed")] = cell
-    metrics = dict.fromkeys(m for cell in cells for m in cell.scores or {})
-    table, differences = [], []
-    for name, seeds in groups.items():
-        for metric in metrics:
-            values = [s[metric] for c in seeds.values() if metric in (s := c.scores or {})]
-            if values:
-                seen = experiment.published.get(name) if metric == PUBLISHED else None
-                n, mean, low, high = _interval(values)
-                if low is not None and high is not None:  # an accuracy is a share
-                    low, high = max(low, 0.0), min(high, 1.0)
-                table.append(Row(name, metric, n, mean, low, high, published=seen))
-    for a, b in _pairs(cells):
-        for metric in metrics:
-            values = [
-                x[metric] - y[metric]
-                for seed in groups[a].keys() & groups[b].keys()
-                if metric in (x := groups[a][seed].scores or {})
-                and metric in (y := groups[b][seed].scores or {})
-            ]
-            if values:
-                differences.append(Difference(a, b, metric, *_interval(values)))
-    return ExperimentResult(directory, cells, table, differences)
+    """Means over seeds, and differences along every side to its first value, paired by seed."""
+    runs = [
+        Measured(
+            cell_name(cell.overrides),
+            {key: value for key, value in cell.overrides.items() if key != "seed"},
+            cell.overrides.get("seed"),
+            cell.scores or {},
+        )
+        for cell in cells
+    ]
+    found = compare(runs, experiment.published)
+    return ExperimentResult(directory, cells, found.table, found.differences)
 
 
 def write(result: ExperimentResult) -> None:
@@ -159,7 +109,7 @@ def write(result: ExperimentResult) -> None:
     (directory / "table.md").write_text(markdown(result), "utf-8")
     with (directory / "table.csv").open("w", newline="", encoding="utf-8") as file:
         names = [field.name for field in fields(Row)]
-        writer = csv.DictWriter(file, [*names, "minus"])
+        writer = csv.DictWriter(file, [*names, "minus", "d_z", "side"])
         writer.writeheader()
         writer.writerows(asdict(row) for row in result.table)
         for row in result.differences:
@@ -172,21 +122,25 @@ def write(result: ExperimentResult) -> None:
 
 def markdown(result: ExperimentResult) -> str:
     """The table for people."""
-    metrics = [m for m in COLUMNS if any(row.metric == m for row in result.table)]
+    every = dict.fromkeys(row.metric for row in result.table)
+    metrics = [metric for metric in every if not is_baseline(metric)]
     published = {row.cell: row.published for row in result.table if row.published is not None}
-    heads = ["", "n", *(COLUMNS[m] for m in metrics)] + (["Original"] if published else [])
+    heads = ["", "n", *map(title, metrics)] + (["Original"] if published else [])
     lines = [heads, ["---"] * len(heads)]
 
-    def line(name: str, rows: list[Any], show: Callable[[float], str], last: str) -> list[str]:
+    def line(name: str, rows: list[Any], show: Callable[[Any], str], last: str) -> list[str]:
         found = {row.metric: row for row in rows}
         n = max((row.n for row in rows), default=0)
-        cells = [_shown(found.get(m), show) for m in metrics]
-        return [name, str(n), *cells] + ([last] if published else [])
+        entries = [
+            show(row) + (f", n = {row.n}" if row.n < n else "") if (row := found.get(m)) else ""
+            for m in metrics
+        ]
+        return [name, str(n), *entries] + ([last] if published else [])
 
     for name in dict.fromkeys(row.cell for row in result.table):
         seen = f"{100 * published[name]:.2f} %" if name in published else ""
         rows = [row for row in result.table if row.cell == name]
-        lines.append(line(name, rows, lambda x: f"{100 * x:.2f} %", seen))
+        lines.append(line(name, rows, _mean, seen))
     for stem in ("random_encoder", "pixels"):
         values = [[r.mean for r in result.table if r.metric == f"{stem}/{m}"] for m in metrics]
         if any(values):
@@ -196,8 +150,10 @@ def markdown(result: ExperimentResult) -> str:
         both = a in published and b in published
         seen = f"{100 * (published[a] - published[b]):+.2f}" if both else ""
         rows = [row for row in result.differences if (row.a, row.b) == (a, b)]
-        lines.append(line(f"{a} minus {b}", rows, lambda x: f"{100 * x:+.2f}", seen))
+        lines.append(line(f"{a} minus {b}", rows, _difference, seen))
     text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    if any(row.d_z is not None for row in result.differences):
+        text += "\nd_z: the mean of the paired differences over their standard deviation\n"
     if any(row.n == 1 for row in [*result.table, *result.differences]):
         text += "\nn = 1: no interval\n"
     failed = [cell for cell in result.cells if cell.status != "finished"]
@@ -205,21 +161,75 @@ def markdown(result: ExperimentResult) -> str:
     return text
 
 
-def cell_name(overrides: dict[str, Any]) -> str:
-    """A setting without its seed: "gamma=1, kappa=0"."""
-    return ", ".join(
-        f"{key.rsplit('.', 1)[-1]}={_short(value)}"
-        for key, value in overrides.items()
-        if key != "seed"
-    )
+@dataclass(frozen=True)
+class _Grid:
+    config: Config  # without the sides' values
+    lines: list[str]  # overrides of every cell
+    sides: dict[str, list[str]]  # values as an override writes them; the seed's come last
+    cells: list[dict[str, Any]]  # flat settings of each
+
+
+def _plan(overrides: list[str]) -> _Grid:
+    """Compose every cell of a grid, so that a bad one is found before a good one has run."""
+    parsed = parse(overrides)
+    lines = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
+    config = compose(lines)
+    if config.experiment is None:
+        raise ConfigError("`levyjepa experiment` needs a grid, such as `experiment=demo`.")
+    sweep = {key: list(map(_written, held)) for key, held in config.experiment.sweep.items()}
+    for override in parsed:
+        key = override.key_or_group
+        if override.is_sweep_override():
+            sweep[key] = [str(value) for value in override.sweep_string_iterator()]
+        elif key in sweep:
+            sweep[key] = [override.get_value_string()]
+    order = list(flat(to_dict(config)))
+    place = {key: order.index(key) if key in order else len(order) for key in sweep}
+    sides = {key: sweep[key] for key in sorted(sweep, key=lambda k: (k == "seed", place[k]))}
+    for key, values in sides.items():
+        if not values:
+            raise ConfigError(f"`{key}` must have at least one value in the grid, got none.")
+    lines = [o.input_line or "" for o in parsed if o.key_or_group not in sides]
+    cells: list[dict[str, Any]] = []
+    for values in product(*sides.values()):
+        line = [f"{key}={value}" for key, value in zip(sides, values, strict=True)]
+        cell = flat(to_dict(compose([*lines, *line])))
+        if cell in cells:
+            twin = list(product(*sides.values()))[cells.index(cell)]
+            other = ", ".join(f"{key}={value}" for key, value in zip(sides, twin, strict=True))
+            raise ConfigError(
+                "A grid must hold every cell once; the same settings are in "
+                f"{other} and in {', '.join(line)}."
+            )
+        cells.append(cell)
+    return _Grid(config, lines, sides, cells)
+
+
+def _admit(root: Path, grid: _Grid) -> None:
+    """Refuse a folder that holds runs which differ in more than the grid's sides."""
+    first = grid.cells[0]
+    keys = {key for cell in grid.cells for key in cell if cell.get(key) != first.get(key)}
+    keys |= grid.sides.keys()
+    for path in sorted(root.glob("*/config.yaml")):
+        if key := other_setting(path, first, but=keys):
+            raise RunFolderError(
+                f"{root} holds cells of another experiment: {path.parent.name} has {key}; "
+                "choose another `run_dir`."
+            )
+
+
+def _written(value: Any) -> str:
+    """A value of a preset's grid as an override writes it."""
+    if isinstance(value, str) and re.fullmatch(r"[\w./-]+", value):
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _cell(settings: DictConfig, root: Path, keys: list[str]) -> Cell:
     """Hydra's job: one run; a failure is a result, so that the other cells go on."""
     given = {o.key_or_group: o.value() for o in parse(list(HydraConfig.get().overrides.task))}
     overrides = {key: given[key] for key in keys}
-    parts = [f"{key.rsplit('.', 1)[-1]}-{_short(value)}" for key, value in overrides.items()]
-    run_dir = root / re.sub(r"[^\w.+-]+", "-", "_".join(parts))[:200]
+    run_dir = root / _folder(overrides)
     here = {"overrides": overrides, "run_dir": str(run_dir)}
     try:
         config: Config = from_dict(OmegaConf.to_container(settings, resolve=True))
@@ -232,44 +242,34 @@ def _cell(settings: DictConfig, root: Path, keys: list[str]) -> Cell:
     return Cell(**here, status="finished", kept=result.kept, scores=_scores(result))
 
 
+def _folder(overrides: dict[str, Any]) -> str:
+    parts = [
+        f"{key.rsplit('.', 1)[-1]}-{value:g}"
+        if isinstance(value, (int, float))
+        else f"{key.rsplit('.', 1)[-1]}-{value}"
+        for key, value in overrides.items()
+    ]
+    name = re.sub(r"[^\w.+-]+", "-", "_".join(parts))
+    return name if len(name) <= 200 else f"{name[:190]}-{sha1(name.encode()).hexdigest()[:8]}"
+
+
 def _scores(result: RunResult) -> dict[str, float]:
-    scores: dict[str, float] = {
-        key.removesuffix(".accuracy").replace(".", "/"): value
-        for key, value in flat(result.evaluation).items()
-        if key.endswith(".accuracy") and isinstance(value, (int, float))
-    }
-    online = {"online_last": result.online_last, "online_best": result.online_best}
-    return scores | {key: value for key, value in online.items() if value is not None}
+    return scores(result.evaluation, result.online_last, result.online_best)
 
 
-def _pairs(cells: list[Cell]) -> list[tuple[str, str]]:
-    """Names of settings that differ in the first side alone, later value and first value."""
-    first: dict[tuple, str] = {}
-    pairs = {}
-    for cell in cells:
-        sides = [(key, value) for key, value in cell.overrides.items() if key != "seed"]
-        name = cell_name(cell.overrides)
-        base = first.setdefault(tuple(map(str, sides[1:])), name)
-        if base != name:
-            pairs[name, base] = None
-    return list(pairs)
+def _mean(row: Row) -> str:
+    return _with_interval(row, "{:.2f} %" if is_share(row.metric) else "{:.3g}")
 
 
-def _interval(values: list[float]) -> tuple[int, float, float | None, float | None]:
-    n, mean = len(values), float(np.mean(values))
-    if n == 1:
-        return n, mean, None, None
-    half = float(stats.t.ppf(0.975, n - 1) * stats.sem(values))
-    return n, mean, mean - half, mean + half
+def _difference(row: Difference) -> str:
+    text = _with_interval(row, "{:+.2f}" if is_share(row.metric) else "{:+.3g}")
+    return text if row.d_z is None else f"{text}, d_z {row.d_z:+.2f}"
 
 
-def _shown(row: Row | Difference | None, show: Callable[[float], str]) -> str:
-    if row is None:
-        return ""
-    if row.low is None or row.high is None:
-        return show(row.mean)
-    return f"{show(row.mean)} ({show(row.low)} to {show(row.high)})"
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+def _with_interval(row: Row | Difference, form: str) -> str:
+    scale = 100 if is_share(row.metric) else 1
+    mean, low, high = (
+        None if value is None else form.format(scale * value)
+        for value in (row.mean, row.low, row.high)
+    )
+    return str(mean) if low is None else f"{mean} ({low} to {high})"

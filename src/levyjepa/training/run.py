@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,6 +42,8 @@ from levyjepa.training.module import LOG_EVERY, LevyJEPA
 log = logging.getLogger(__name__)
 
 FREE = ("run_dir", "experiment", "logger", "data.workers", "trainer.progress")
+
+_DEFAULTS = flat(to_dict(Config()))
 
 
 class RunFolderError(ValueError):
@@ -361,20 +363,32 @@ def _result(run_dir: Path, kept: bool) -> RunResult:
     )
 
 
+def other_setting(path: Path, wanted: dict[str, Any], but: Collection[str] = ()) -> str | None:
+    """The first setting of a `config.yaml` that is not as wanted, as "`seed=1`, not 0".
+
+    A setting that a file of an earlier version lacks has its default.
+
+    Args:
+        path: The file.
+        wanted: Settings, flat.
+        but: Keys that may differ, and all below them.
+    """
+    held = _DEFAULTS | flat(_plain(OmegaConf.load(path)))
+    for key in [*wanted, *(held.keys() - wanted.keys())]:
+        below = any(key == other or key.startswith(f"{other}.") for other in but)
+        if below or key.startswith(FREE) or isinstance(wanted.get(key), dict):
+            continue
+        if key not in held or key not in wanted or held[key] != wanted[key]:
+            return f"`{key}={held.get(key)}`, not {wanted.get(key)}"
+    return None
+
+
 def _admit(run_dir: Path, config: Config, write: bool = False) -> None:
     """Refuse a folder of other settings; `write` the settings where there is none."""
     path = run_dir / "config.yaml"
     if path.is_file():
-        held = flat(_plain(OmegaConf.load(path)))
-        wanted = flat(_plain(OmegaConf.structured(config)))
-        for key in [*wanted, *(held.keys() - wanted.keys())]:
-            if key.startswith(FREE) or isinstance(wanted.get(key), dict):
-                continue
-            if key not in held or key not in wanted or held[key] != wanted[key]:
-                raise RunFolderError(
-                    f"{run_dir} holds a run with `{key}={held.get(key)}`, not {wanted.get(key)}; "
-                    "choose another `run_dir`."
-                )
+        if other := other_setting(path, flat(to_dict(config))):
+            raise RunFolderError(f"{run_dir} holds a run with {other}; choose another `run_dir`.")
     elif run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         raise RunFolderError(f"{run_dir} exists and is no run folder; choose another `run_dir`.")
     elif write and rank_zero_only.rank == 0:
