@@ -1,11 +1,14 @@
 #!/bin/sh
-# Looks for a setting in which the prior helps, on a fifth of CIFAR-10's training images.
-#   experiments/search.sh SEED [NAME...]
-# One run for each line of the table below, into runs/search/NAME/seed-SEED; finished runs are kept.
+# Looks for a setting in which the prior helps, judged on a fifth of the training images.
+#   [EXPERIMENT=cifar10] [DATA=FOLDER] experiments/search.sh SEED [NAME...]
+# One run for each line of the table below, into runs/search/EXPERIMENT/NAME/seed-SEED; finished runs
+# are kept.
 set -eu
 seed=$1
 shift
 export OMP_NUM_THREADS=1
+experiment=${EXPERIMENT:-cifar10}
+data=${DATA:-../shared/data/$experiment}
 
 gaussian="objective.law=Brownian(sigma=2.0039)" # the variance of the default law
 rare="objective.law=Brownian(sigma=0.25) + CompoundPoisson(rate=0.3, jumps=LaplaceJumps(alpha=1.0))"
@@ -42,8 +45,8 @@ settings() {
     linear-plain) set -- $linear objective.kappa=0 views=plain ;;
     *) echo "no setting is called $1" >&2 && exit 2 ;;
     esac
-    levyjepa train experiment=cifar10 data.path="${DATA:-../shared/data/cifar10}" data.holdout=0.2 \
-        trainer.progress=false seed="$seed" run_dir="runs/search/$name/seed-$seed" "$@"
+    levyjepa train experiment="$experiment" data.path="$data" data.holdout=0.2 seed="$seed" \
+        trainer.progress=false run_dir="runs/search/$experiment/$name/seed-$seed" "$@"
 }
 
 [ $# -gt 0 ] || set -- base wide linear tokens base-alone linear-alone wide-alone tokens-alone \
