@@ -1,14 +1,18 @@
+import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import Subset
 
-from levyjepa.conf.schema import DataConfig, ModelConfig
+from levyjepa.conf.schema import DataConfig, ModelConfig, ViewsConfig
 from levyjepa.data import Source, load_source, normalise
 from levyjepa.data import test_loader as loader_of
 from levyjepa.evaluation import Gallery, evaluate, gallery, jump_map
+from levyjepa.evaluation.masks import judge_by_masks
+from levyjepa.evaluation.segmentation import held_out
 from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps
 from levyjepa.models import Network
 
@@ -43,29 +47,127 @@ def seen(network, source) -> Gallery:
 
 
 def test_the_leaves_of_an_evaluation(network, source):
-    found = evaluate(network, source, DATA, seed=3, limit=500)
-    assert set(found) == {"linear_probe", "knn", "random_encoder", "pixels"}
+    told = []
+    found = evaluate(
+        network, source, DATA, seed=3, limit=300, law=LAW, views=ViewsConfig(), progress=told.append
+    )
+    assert told[0].startswith("network: ")
+    assert len(told) == len(set(told))
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    scores = {"linear_probe", "knn"}
+    assert set(found) == scores | {"low_shot", "representation", "random_encoder", "pixels"}
+    assert set(found["random_encoder"]) == scores | {"low_shot", "representation"}
+    assert set(found["pixels"]) == scores
     for group in (found, found["random_encoder"], found["pixels"]):
         for leaf in (group["linear_probe"], group["knn"]):
             assert set(leaf) == {"accuracy", "correct", "n", "low", "high"}
             assert leaf["n"] == 334
             assert leaf["accuracy"] == leaf["correct"] / 334
             assert leaf["low"] < leaf["accuracy"] < leaf["high"]
-    assert found["pixels"]["knn"]["accuracy"] > 0.8  # 500 labelled digits
+    assert found["pixels"]["knn"]["accuracy"] > 0.75  # 300 labelled digits
+    few = found["low_shot"]
+    assert few["10_percent"]["labels"] in range(25, 36)
+    assert few["5_per_class"]["labels"] == 50
+    assert (few["5_per_class"]["n"], few["5_per_class"]["draws"]) == (334, 3)
+    assert found["representation"]["images"] == 334
+    assert set(found["representation"]["levy"]) == {"box(2)", "diamond()"}
+    assert found["representation"]["alignment"] > 0
 
 
 def test_an_untrained_network_is_worth_a_random_encoder(network, source):
-    found = evaluate(network.untrained(3), source, DATA, seed=3, limit=200)
-    assert found["random_encoder"]["linear_probe"] == found["linear_probe"]
-    assert found["random_encoder"]["knn"] == found["knn"]
-    assert evaluate(network.untrained(3), source, DATA, seed=3, limit=200) == found
+    found = evaluate(network.untrained(3), source, DATA, seed=3, limit=100)
+    again = evaluate(network.untrained(3), source, DATA, seed=3, limit=100)
+    assert again == found
+    assert "1_percent" not in found["low_shot"]  # one of 100 digits
+    for key in ("linear_probe", "knn", "low_shot", "representation"):
+        assert found["random_encoder"][key] == found[key]
 
 
-def test_without_labels_or_test_images_there_is_nothing_to_evaluate(network, source):
-    with pytest.raises(ValueError, match="`source` must be labelled"):
-        evaluate(network, replace(source, classes=()), DATA)
+def test_every_image_is_embedded_once_for_all_classifiers(network, source, monkeypatch):
+    seen = []
+    forward = network.encoder.forward
+    monkeypatch.setattr(network.encoder, "forward", lambda x: seen.append(len(x)) or forward(x))
+    evaluate(network, source, DATA, limit=100)
+    assert sum(seen) == 100 + 334 + 334  # train, test, and the test images' health
+
+
+def test_labels_need_test_images(network, source):
     with pytest.raises(ValueError, match="`source` must have test images"):
         evaluate(network, replace(source, test=None), DATA)
+
+
+def test_without_labels_the_representation_s_health_is_left(network, source):
+    few = replace(source, classes=(), train=Subset(source.train, range(50)), test=None)
+    found = evaluate(network, few, DATA)
+    assert set(found) == {"representation", "random_encoder"}
+    assert found["representation"]["levy"] == {}
+    assert found["representation"]["images"] == 50
+
+
+@pytest.fixture(scope="module")
+def streets(shared_data, tmp_path_factory) -> tuple[DataConfig, Network]:
+    """A few frames of each split, with a network to judge by them."""
+    folder = tmp_path_factory.mktemp("camvid")
+    for split, step in (("train", 12), ("val", 8)):
+        for kind in ("images", "masks"):
+            (folder / split / kind).mkdir(parents=True)
+            for file in sorted((shared_data / "camvid" / split / kind).iterdir())[::step]:
+                (folder / split / kind / file.name).symlink_to(file)
+    config = DataConfig(
+        source="segmentation", path=str(folder), test_split="val", void=11, image_size=32
+    )
+    torch.manual_seed(0)
+    return config, Network(replace(MODEL, patch_size=4), 32, 0, prior=True)
+
+
+def test_masks_judge_segmentation_and_boundaries(streets):
+    config, network = streets
+    found = evaluate(network, load_source(config), config, law=LAW, prior=True)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert set(found) == {
+        "representation",
+        "segmentation",
+        "boundaries",
+        "random_encoder",
+        "pixels",
+    }
+    for group in (found, found["random_encoder"], found["pixels"]):
+        assert 0 < group["segmentation"]["miou"] < group["segmentation"]["pixel_accuracy"] < 1
+        assert group["segmentation"]["images"] == 13
+        assert len(group["segmentation"]["classes"]) == 11
+        for leaf in group["boundaries"].values():
+            assert leaf["best_f"] >= leaf["chance_f"] - 1e-9
+            assert leaf["images"] == 13
+    assert set(found["boundaries"]) == {"jumps", "increments", "tokens"}
+    assert set(found["pixels"]["boundaries"]) == {"sobel", "sobel_patches"}
+    sobel = found["pixels"]["boundaries"]["sobel"]
+    assert sobel["average_precision"] > sobel["chance"] + 0.1
+
+
+def test_a_holdout_leaves_the_validation_split_unseen(streets):
+    config, network = streets
+    source = load_source(config)
+    assert source.masks is not None
+    opened = source.masks((32, 32))
+    judge = partial(
+        judge_by_masks,
+        {"network": network},
+        normalise=partial(normalise, mean=source.mean, std=source.std),
+        holdout=True,
+    )
+    found = judge(replace(opened, val=None))
+    assert found["network"]["segmentation"]["images"] == int(held_out(31).sum())
+    assert set(found["network"]["boundaries"]) == {"increments", "tokens"}  # no law, no jumps
+
+
+def test_a_field_that_is_constant_has_no_boundaries_and_says_why(streets):
+    config, network = streets
+    flat = network.untrained(0)
+    torch.nn.init.zeros_(flat.patch_projection[-2].weight)
+    found = evaluate(flat, load_source(config), config, law=LAW)
+    assert "must vary" in found["boundaries"]["jumps"]["missing"]
+    assert found["representation"]["levy_rescaled"]["box(2)"] is None
+    assert found["boundaries"]["tokens"]["images"] == 13
 
 
 def test_without_test_images_training_images_are_shown_and_are_not_their_own_neighbours(

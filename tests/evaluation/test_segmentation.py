@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from levyjepa.data.segmentation import load_segmentation
 from levyjepa.evaluation import Dense, Segmentation, patches, segmentation_probe
-from levyjepa.evaluation.segmentation import DECAYS, _fit, _held_out, pixel_counts
+from levyjepa.evaluation.segmentation import DECAYS, _fit, held_out, pixel_counts
 
 ABC = ("a", "b", "c")
 
@@ -92,8 +92,8 @@ def test_void_changes_nothing_but_the_count():
 
 
 @pytest.mark.parametrize("n", [5, 7, 23, 25, 100, 367])
-def test_held_out_frames_are_a_fifth_in_long_runs(n):
-    held = _held_out(n)
+def testheld_out_frames_are_a_fifth_in_long_runs(n):
+    held = held_out(n)
     assert 0.1 <= held.float().mean() <= 0.3
     runs = int((held[1:] & ~held[:-1]).sum())
     assert runs <= 5

@@ -58,11 +58,6 @@ class Masked(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def stacked(self) -> tuple[Tensor, Tensor]:
-        """All images (N, 3, H, W) of uint8 and masks (N, H, W) of int64, in memory."""
-        images, masks = zip(*(self[index] for index in range(len(self))), strict=True)
-        return torch.stack(images), torch.stack(masks)
-
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Read an image and its mask.
 

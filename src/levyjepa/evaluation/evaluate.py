@@ -1,22 +1,32 @@
 """A network's frozen features, beside a random encoder's and raw pixels."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
+from levyjepa import lattice
 from levyjepa.checks import count
-from levyjepa.conf.schema import DataConfig
-from levyjepa.data import Source, normalise, test_loader
+from levyjepa.conf.schema import DataConfig, ViewsConfig
+from levyjepa.data import Photometric, Source, normalise, test_loader, train_loader
+from levyjepa.data.views import generator_of
 from levyjepa.evaluation.accuracy import Accuracy
-from levyjepa.evaluation.features import Features, extract, pixels
+from levyjepa.evaluation.features import Features, extract, frozen, pixels
 from levyjepa.evaluation.knn import knn
-from levyjepa.evaluation.probe import linear_probe
+from levyjepa.evaluation.masks import judge_by_masks
+from levyjepa.evaluation.probe import linear_probe, low_shot
+from levyjepa.evaluation.representation import examine
+from levyjepa.laws import Law
 from levyjepa.models import Network
 
 NEIGHBOURS = 20
+FEW = {"1_percent": 0.01, "10_percent": 0.1, "5_per_class": 5}
+DRAWS = 3
+EXAMINED = 1000  # images
 
 
 def evaluate(
@@ -27,42 +37,80 @@ def evaluate(
     device: str | torch.device = "cpu",
     seed: int = 0,
     limit: int | None = None,
+    law: Law | None = None,
+    stencils: Sequence[str] = ("box(2)", "diamond()"),
+    prior: bool = False,
+    views: ViewsConfig | None = None,
+    progress: Callable[[str], None] = lambda what: None,
 ) -> dict[str, Any]:
-    """Judge frozen features by a linear probe and weighted nearest neighbours.
+    """Judge frozen features by labels, by masks and by their own health.
 
     Args:
         network: What was trained.
-        source: Labelled images to fit and to judge.
-        config: How they are loaded.
+        source: Images to fit and to judge, with labels, masks or neither.
+        config: How they are loaded. With a `holdout`, masks of held-out training images are
+            judged in the place of the validation split's.
         device: Where features are computed.
-        seed: Draws the random encoder, the probe's validation part and the `limit`.
+        seed: Draws the random encoder, the probe's validation part, few labels and the `limit`.
         limit: At most so many training images; None for all.
+        law: Of the field's increments; None leaves out what is measured by it.
+        stencils: Whose increments are compared with the law.
+        prior: Whether the field was trained to follow the law at these stencils.
+        views: Of which two are drawn to measure alignment; None leaves it out.
+        progress: Told what begins.
 
     Returns:
-        What `evaluation.json` holds: "linear_probe" and "knn", and the same under
-        "random_encoder" and "pixels", each {"accuracy", "correct", "n", "low", "high"}.
+        What `evaluation.json` holds: of labelled images "linear_probe", "knn" and "low_shot", a
+        leaf {"accuracy", "n", ...} each; of images with masks "segmentation" and "boundaries"; of
+        all "representation". The same under "random_encoder" and, but for "low_shot" and
+        "representation", under "pixels".
 
     Raises:
-        ValueError: The source has no labels, no test images, or too few images for a probe.
+        ValueError: Labels without test images, or too few images for a probe.
     """
-    if not source.classes:
-        raise ValueError(f"`source` must be labelled to be evaluated, got {source.name}.")
-    if source.test is None:
+    if source.classes and source.test is None:
         raise ValueError(f"`source` must have test images to be evaluated, got {source.name}.")
-    train = test_loader(subset(source.train, limit, seed), config)
-    test = test_loader(source.test, config)
     prepare = partial(normalise, mean=source.mean, std=source.std)
-
-    def judge(features: Callable[[Iterable[Any]], Features]) -> dict[str, Any]:
-        return _judge(features(train), features(test), seed)
-
-    return {
-        **judge(lambda loader: extract(network, loader, prepare, device)),
-        "random_encoder": judge(
-            lambda loader: extract(network.untrained(seed), loader, prepare, device)
-        ),
-        "pixels": judge(pixels),
-    }
+    networks = {"network": network, "random_encoder": network.untrained(seed)}
+    found: dict[str, dict[str, Any]] = {"network": {}, "random_encoder": {}, "pixels": {}}
+    if source.classes and source.test is not None:
+        train = test_loader(subset(source.train, limit, seed), config)
+        test = test_loader(source.test, config)
+        read: dict[str, Callable[[Iterable[Any]], Features]] = {
+            name: partial(extract, model, normalise=prepare, device=device)
+            for name, model in networks.items()
+        }
+        for name, features in (read | {"pixels": pixels}).items():
+            progress(f"{name}: features of all images")
+            seen, judged = features(train), features(test)
+            progress(f"{name}: linear probe and nearest neighbours")
+            found[name] |= _judge(seen, judged, seed)
+            if name in networks:
+                progress(f"{name}: few labels")
+                found[name]["low_shot"] = _few(seen, judged, seed)
+    kept = {text: lattice.parse(text) for text in stencils}
+    for name, model in networks.items():
+        progress(f"{name}: health of the representation")
+        embedding, projection, field, both = _look(
+            model, source, config, prepare, views, device, seed
+        )
+        health = examine(embedding, projection, field, law, kept, both, seed)
+        found[name]["representation"] = health.as_dict()
+    if source.masks is not None:
+        by_masks = judge_by_masks(
+            networks,
+            source.masks((config.image_size, config.image_size)),
+            prepare,
+            device,
+            law=law,
+            trained={"network": tuple(kept.values())} if prior else None,
+            holdout=config.holdout > 0,
+            limit=limit if config.limit is None else config.limit,
+            progress=progress,
+        )
+        for name, scores in by_masks.items():
+            found[name] |= scores
+    return {**found.pop("network"), **{name: scores for name, scores in found.items() if scores}}
 
 
 def subset(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
@@ -84,6 +132,23 @@ def _judge(train: Features, test: Features, seed: int) -> dict[str, Any]:
     }
 
 
+def _few(train: Features, test: Features, seed: int) -> dict[str, Any]:
+    """Low-shot leaves; those that leave no class with two labels are left out."""
+    most = int(train.labels.bincount().max())
+    leaves = {}
+    for name, labels in FEW.items():
+        if (labels if labels >= 1 else round(labels * most)) >= 2:
+            found = low_shot(train, test, labels, DRAWS, seed)
+            leaves[name] = {
+                "accuracy": found.accuracy,
+                "deviation": found.deviation,
+                "labels": found.labels,
+                "draws": len(found.draws),
+                "n": found.draws[0].n,
+            }
+    return leaves
+
+
 def _leaf(accuracy: Accuracy) -> dict[str, float]:
     low, high = accuracy.interval
     return {
@@ -93,3 +158,36 @@ def _leaf(accuracy: Accuracy) -> dict[str, float]:
         "low": low,
         "high": high,
     }
+
+
+def _look(
+    network: Network,
+    source: Source,
+    config: DataConfig,
+    prepare: Callable[[Tensor], Tensor],
+    views: ViewsConfig | None,
+    device: str | torch.device,
+    seed: int,
+) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+    """Embeddings, projections, fields and two views' embeddings of at most 1,000 images."""
+    images = subset(source.test or source.train, EXAMINED, seed)
+    parts, pairs = [], []
+    with frozen(network.to(device)):
+        for batch in test_loader(images, config):
+            output = network(prepare(batch.images.to(device)))
+            shown = output.embedding, output.projection, output.field
+            parts.append([tensor.float().cpu() for tensor in shown])
+        if views is not None and views.groups[0].count > 1:
+            size: int = len(images)  # pyright: ignore[reportArgumentType]
+            few = replace(config, batch_size=min(config.batch_size, size))
+            colours = Photometric(views, source.mean, source.std).to(device)
+            generator = generator_of(seed)
+            for batch in train_loader(replace(source, train=images), few, views, seed):
+                two = colours(batch.views[0][:2].to(device), generator)
+                pairs.append([network.encoder(view).embedding.float().cpu() for view in two])
+    embedding, projection, field = (torch.cat(part) for part in zip(*parts, strict=True))
+    both = None
+    if pairs:
+        one, other = (torch.cat(part) for part in zip(*pairs, strict=True))
+        both = one, other
+    return embedding, projection, field, both

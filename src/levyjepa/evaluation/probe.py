@@ -1,5 +1,6 @@
 """The linear probe: how well a linear classifier does on frozen features, of many labels or few."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -107,7 +108,9 @@ def few(labels: Tensor, wanted: float | int, key: Sequence[int]) -> list[int]:
 
 def _probe(train: Features, test: Features, folds: int, seed: int) -> Accuracy:
     x, y = train.embedding.numpy(), train.labels.numpy()
-    splits = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*least populated class.*")
+        splits = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y))
     best, best_score = STRENGTHS[0], 0.0
     for c in STRENGTHS:
         score = np.mean(

@@ -87,7 +87,7 @@ def segmentation_probe(train: Dense, val: Dense, classes: Sequence[str]) -> Segm
         ValueError: Other shapes, unknown ids, tokens that are not finite, fewer than five
             training images, or a split whose pixels are all void.
     """
-    held = _held_out(len(_checked("train", train, len(classes)).masks))
+    held = held_out(len(_checked("train", train, len(classes)).masks))
     _checked("val", val, len(classes))
     if train.field.shape[-1] != val.field.shape[-1]:
         raise ValueError(
@@ -134,7 +134,8 @@ def _checked(name: str, split: Dense, classes: int) -> Dense:
     return split
 
 
-def _held_out(images: int) -> Tensor:
+def held_out(images: int) -> Tensor:
+    """Which of N images in order are held out, (N,) bool: the last fifth of each stretch."""
     if images < 5:
         raise ValueError(f"`train` must hold at least five images, got {images}.")
     stretches = min(STRETCHES, images // 5)
@@ -196,6 +197,8 @@ def _judge(head: _Head, split: Dense, classes: Sequence[str], decay: float) -> S
     for field, masks in zip(split.field.split(32), split.masks.split(32), strict=True):
         logits = (field.float() @ head.weight + head.bias).movedim(-1, 1)
         chosen = interpolate(logits, size, mode="bilinear").argmax(1)
-        confusion += multiclass_confusion_matrix(chosen, masks, k, ignore_index=VOID)
+        confusion += multiclass_confusion_matrix(
+            chosen, masks, k, ignore_index=VOID, validate_args=False
+        )
         predictions.append(chosen.to(torch.int16))
     return Segmentation(tuple(classes), confusion, torch.cat(predictions), decay)
