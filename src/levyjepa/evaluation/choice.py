@@ -1,0 +1,142 @@
+"""Which law increments follow: fitted on some images, chosen by its likelihood on others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from levyjepa.inference import Fit, fit, log_density
+from levyjepa.inference.density import density_table
+from levyjepa.laws import (
+    Brownian,
+    CompoundPoisson,
+    GaussianJumps,
+    LaplaceJumps,
+    Law,
+    NormalInverseGaussian,
+    Stable,
+    VarianceGamma,
+)
+
+GAUSSIAN, NIG = "Gaussian", "normal inverse Gaussian"
+FAMILIES: dict[str, Law] = {
+    GAUSSIAN: Brownian(1.0),
+    NIG: NormalInverseGaussian(1.5, 1.5),
+    "variance gamma": VarianceGamma(1.5, 1.5),
+    "stable": Stable(1.8, 0.7),
+    "Gaussian jumps": Brownian(0.7) + CompoundPoisson(0.3, GaussianJumps(1.3)),
+    "Laplace jumps": Brownian(0.7) + CompoundPoisson(0.5, LaplaceJumps(1.4)),
+}
+JUMPS = ("Gaussian jumps", "Laplace jumps")  # those of which a cell holds a countable number
+ERRORS, LEAST_GAIN = 2.0, 1e-4  # a richer law must be better by so many errors, and by this
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its standard error, images the independent units."""
+
+    value: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A law fitted to one half of the images and judged on the other."""
+
+    family: str
+    law: Law
+    parameters: dict[str, Estimate]
+    gain: Estimate  # of held-out log likelihood for each increment, over the Gaussian
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen law among all, by gain; `failed` could not be fitted or tabulated."""
+
+    chosen: Candidate
+    candidates: tuple[Candidate, ...]
+    failed: tuple[str, ...] = ()
+
+    def of(self, family: str) -> Candidate | None:
+        """The candidate of a family."""
+        return next((each for each in self.candidates if each.family == family), None)
+
+
+def choose(
+    train: Tensor, test: Tensor, volume: float, families: Mapping[str, Law] = FAMILIES
+) -> Choice:
+    """Fit by maximum likelihood, judge on other images, keep to the simplest law that will do.
+
+    Chosen is the law of fewest parameters (of these, the likeliest) whose held-out log likelihood
+    is below the best by at most two standard errors of their paired difference over images, or
+    1e-4 for each increment.
+    A parameter's error is the sandwich H^-1 (sum of g g^T) H^-1, g an image's gradient of the log
+    likelihood and H the total's Hessian: increments of one image may depend on each other.
+
+    Args:
+        train: (I, m) increments, a row for each image.
+        test: (J, n), of other images.
+        volume: of their cells.
+        families: Laws by name, the Gaussian among them; fitting starts from their parameters.
+    """
+    scores: dict[str, Tensor] = {}
+    fits: dict[str, Fit] = {}
+    for name, law in families.items():
+        try:
+            found = fit(train, law, volume)
+            scores[name] = log_density(test.double(), found.law, volume).mean(1)
+        except ValueError:  # tails too heavy for a table
+            continue
+        fits[name] = found
+    candidates = [
+        Candidate(name, found.law, _parameters(found, train, volume), gain)
+        for name, found in fits.items()
+        for gain in [_mean(scores[name] - scores[GAUSSIAN])]
+    ]
+    best = max(scores.values(), key=lambda score: float(score.mean()))
+    deficits = {name: _mean(best - score) for name, score in scores.items()}
+    enough = [
+        each
+        for each in candidates
+        if (deficit := deficits[each.family]).value <= max(ERRORS * deficit.error, LEAST_GAIN)
+    ]
+    return Choice(
+        min(enough, key=lambda each: (len(each.parameters), -each.gain.value)),
+        tuple(sorted(candidates, key=lambda each: -each.gain.value)),
+        tuple(name for name in families if name not in fits),
+    )
+
+
+def _mean(values: Tensor) -> Estimate:
+    return Estimate(float(values.mean()), float(values.std()) / len(values) ** 0.5)
+
+
+def _parameters(found: Fit, x: Tensor, volume: float, h: float = 1e-4) -> dict[str, Estimate]:
+    """Parameters, with the errors of `fit` times the square root of the sandwich's excess."""
+    law = found.law.learnable_copy().double()
+    raw = list(law.parameters())
+
+    def at(j: int, step: float) -> tuple[np.ndarray, np.ndarray]:
+        with torch.no_grad():
+            raw[j].add_(step)
+        rows = density_table(law, volume).at(x.double()).sum(1)
+        gradient = torch.autograd.grad(rows.sum(), raw)
+        with torch.no_grad():
+            raw[j].sub_(step)
+        return rows.detach().numpy(), np.array([float(part) for part in gradient])
+
+    ends = [(at(j, h), at(j, -h)) for j in range(len(raw))]
+    scores = np.stack([(up[0] - down[0]) / (2 * h) for up, down in ends], 1)  # (I, p)
+    hessian = np.stack([(up[1] - down[1]) / (2 * h) for up, down in ends])
+    inverse = np.linalg.pinv(-(hessian + hessian.T) / 2, rcond=1e-9, hermitian=True)
+    sandwich = inverse @ (scores.T @ scores) @ inverse * len(x) / (len(x) - 1)
+    with np.errstate(all="ignore"):
+        excess = np.sqrt(sandwich.diagonal() / inverse.diagonal())
+    return {
+        name: Estimate(
+            value, found.standard_errors[name] * (float(e) if np.isfinite(e) else np.inf)
+        )
+        for (name, value), e in zip(found.parameters.items(), excess, strict=True)
+    }

@@ -1,0 +1,121 @@
+"""From a model's name and overrides to what its tokens say."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from levyjepa import lattice
+from levyjepa.conf.compose import amend, compose
+from levyjepa.conf.schema import DataConfig
+from levyjepa.data import load_source, test_loader
+from levyjepa.evaluation.diagnose import (
+    LEAST,
+    SHOWN,
+    STENCILS,
+    Finding,
+    diagnose,
+    read_fields,
+)
+from levyjepa.evaluation.evaluate import subset
+from levyjepa.models.backbone import as_backbone, load_backbone
+from levyjepa.training.run import load
+
+IMAGES = 64
+OWN = ("seed", "run_dir", "objective.stencils", "model.pretrained")
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Findings, and what they were found in."""
+
+    model: str
+    data: str
+    images: int
+    image_size: int
+    seed: int
+    folder: Path  # where the run belongs
+    findings: list[Finding]
+    shown: np.ndarray  # (M, H, W, 3) of uint8, the images of the jump maps
+
+
+def diagnose_model(
+    model: str,
+    overrides: Sequence[str] = (),
+    layers: Sequence[int] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Diagnosis:
+    """Diagnose the patch tokens of any ViT over a seeded sample of test images.
+
+    Args:
+        model: A checkpoint or run folder of ours, a ViT of timm by name, a folder of
+            transformers or a hub id.
+        overrides: `data...` (64 images, or `data.limit`; at the model's own size unless
+            `data.image_size` is given), `seed`, `run_dir`, `objective.stencils`, and
+            `pretrained=true` for timm's weights.
+        layers: See `read_fields`.
+        progress: Told what comes next.
+
+    Raises:
+        ValueError: As `load_backbone`, `read_fields` and `diagnose`, or another override.
+    """
+    lines = [f"model.{o}" if o.startswith("pretrained=") else o for o in overrides]
+    keys = [line.partition("=")[0].lstrip("+~") for line in lines]
+    for key in keys:
+        if key.split(".")[0] != "data" and key not in OWN:
+            raise ValueError(f"`{key}` has no part here; only data, pretrained, {', '.join(OWN)}.")
+    config = compose(lines)
+    folder = Path(config.run_dir or f"runs/diagnosis-{Path(model).stem}")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`run_dir` must be a folder, got {folder}.")
+    stencils = STENCILS
+    if "objective.stencils" in keys:
+        stencils = [lattice.parse(text) for text in config.objective.stencils]
+
+    checkpoint = _checkpoint(Path(model))
+    if checkpoint:
+        trained = load(checkpoint)
+        own = [line for line, key in zip(lines, keys, strict=True) if key.split(".")[0] == "data"]
+        data = amend(trained.config, own).data
+        backbone = as_backbone(trained.network, model, trained.mean, trained.std)
+    else:
+        asked = config.data.image_size if "data.image_size" in keys else None
+        backbone = load_backbone(model, config.model.pretrained, asked, config.seed)
+        data = replace(config.data, image_size=backbone.image_size)
+    name, images = _images(data, config.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    fields = read_fields(backbone, images, layers, device)
+    return Diagnosis(
+        model=backbone.name,
+        data=name,
+        images=len(images),
+        image_size=images.shape[-1],
+        seed=config.seed,
+        folder=folder,
+        findings=diagnose(fields, stencils, config.seed, progress),
+        shown=images[:SHOWN].movedim(1, -1).numpy(),
+    )
+
+
+def _checkpoint(path: Path) -> Path | None:
+    if (path / "config.yaml").is_file():
+        return path / "checkpoints" / "last.ckpt"
+    return path if path.is_file() or path.suffix == ".ckpt" else None
+
+
+def _images(config: DataConfig, seed: int) -> tuple[str, Tensor]:
+    """Test images, or training images where there are none: (N, 3, s, s) of uint8."""
+    source = load_source(replace(config, limit=None))
+    drawn = subset(source.test or source.train, config.limit or IMAGES, seed)
+    batches = list(test_loader(drawn, config))
+    images = torch.cat([batch.images for batch in batches])
+    if len(images) < LEAST:
+        bad = sum(len(batch.corrupt) for batch in batches)
+        raise ValueError(
+            f"At least {LEAST} images are needed, got {len(images)} of {source.name}"
+            + (f"; {bad} can't be decoded." if bad else ".")
+        )
+    return source.name, images
