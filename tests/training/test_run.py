@@ -146,7 +146,9 @@ def test_images_without_labels_need_no_test_split(small, digits, monkeypatch):
     monkeypatch.setattr(run, "load_source", lambda config: unlabelled)
     result = train(small("run_dir=unlabelled", "trainer.max_epochs=1"))
     assert (result.best, result.online_last) == (None, None)
-    assert result.evaluation == {"labelled": False}
+    assert result.evaluation["labelled"] is False
+    assert "linear_probe" not in result.evaluation
+    assert result.evaluation["representation"]["effective_rank"] >= 1
     assert load(result.last).network.probe is None
 
 

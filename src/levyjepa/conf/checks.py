@@ -66,6 +66,7 @@ def check(config: Config) -> None:
         _share("objective.lamb", objective.lamb)
         _least("objective", objective, 1, "nodes", "num_directions")
         _least("objective", objective, 2, "knots")
+        _one_of("objective.cells", objective.cells, ("overlapping", "one", "every"))
         _one_of("objective.quadrature", objective.quadrature, ("equispaced", "gauss_laguerre"))
         _read("objective.law", objective.law, laws.parse)
         for i, text in enumerate(objective.stencils):

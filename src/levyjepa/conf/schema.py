@@ -86,6 +86,7 @@ class ObjectiveConfig:
     nodes: int = 64
     calibrated: bool = False  # measure in null deviations above the null mean
     learnable: bool = False  # the law's shape trains with the network, its scale held
+    cells: str = "overlapping"  # overlapping, one, every: of the disjoint tilings
     num_directions: int = 256
     knots: int = 17
 

@@ -67,6 +67,14 @@ class LevyJEPA(LightningModule):
         if config.trainer.compile:
             self.network.compile()
 
+    @property
+    def law(self) -> laws.Law:
+        """The law of the field's increments, as far as it is learned."""
+        levy = self.objective.levy
+        if isinstance(levy, LevyRegularizer) and isinstance(levy.law, laws.Law):
+            return levy.law
+        return laws.parse(self.config.objective.law)
+
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the loss of a batch of views, LeJEPA's and the probe's."""
         seed, step, rank = self.config.seed, self.global_step, self.global_rank
@@ -176,6 +184,8 @@ def build_objective(config: ObjectiveConfig) -> LeJEPA:
             stencils=tuple(lattice.parse(text) for text in config.stencils),
             quadrature=partial(_quadrature, config.quadrature, config.nodes),
             calibrated=config.calibrated,
+            learnable=config.learnable,
+            cells=config.cells,
         )
     sigreg = SIGReg(num_directions=config.num_directions, knots=config.knots)
     return LeJEPA(

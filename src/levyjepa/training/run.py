@@ -332,13 +332,21 @@ def _evaluate(
 ) -> None:
     """Write `gallery.npz`, then `evaluation.json`, which says that a run is finished."""
     device, network = trainer.strategy.root_device, module.network
-    law = laws.parse(config.objective.law)
+    law = module.law
     where: Any = {"device": device, "seed": config.seed}
     shown = gallery(network, source, config.data, law, rescale=not module.prior, **where)
     shown.save(run_dir / "gallery.npz")
     found: dict[str, Any] = {"labelled": bool(source.classes)}
-    if source.classes:
-        found |= evaluate(network, source, config.data, **where)
+    found |= evaluate(
+        network,
+        source,
+        config.data,
+        law=law,
+        stencils=config.objective.stencils,
+        prior=module.prior,
+        views=config.views,
+        **where,
+    )
     part = run_dir / "evaluation.json.part"
     part.write_text(json.dumps(found, indent=2), "utf-8")
     part.rename(run_dir / "evaluation.json")
