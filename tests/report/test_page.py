@@ -6,10 +6,14 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from levyjepa.report import compare_report, experiment_report, run_report
 from levyjepa.report.figures import PALETTE
 from levyjepa.report.table import difference_sentence
+from levyjepa.training.comparison import Difference
+
+BASE, PRIOR = (0.921, 0.925, 0.93), (0.926, 0.924, 0.938)
 
 
 class Page(HTMLParser):
@@ -46,26 +50,29 @@ def test_an_experiment_s_page_needs_nothing_from_outside(page):
     assert "url(http" not in page.source
 
 
-def test_an_experiment_s_page_names_every_cell_and_prints_its_numbers(page, experiment):
-    found = json.loads((experiment / "experiment.json").read_text("utf-8"))
-    for row in found["table"]:
-        assert row["cell"] in page.text
-        for number in (row["mean"], row["published"]):
-            assert f"{100 * number:.1f} %" in page.text
-        assert f"{100 * row['low']:.1f} to {100 * row['high']:.1f}" in page.text
-    assert "gamma=1 minus gamma=0" in page.text
-    assert "3 pairs" in page.text
+def test_an_experiment_s_page_names_every_cell_and_prints_its_numbers(page):
+    for gamma, probes, seen in (("gamma=0", BASE, "90.7 %"), ("gamma=1", PRIOR, "91.3 %")):
+        assert f"{gamma} n = 3 seeds {100 * np.mean(probes):.1f} %" in page.text
+        interval = stats.ttest_1samp(probes, 0).confidence_interval()
+        assert f"{100 * interval.low:.1f} to {100 * interval.high:.1f}" in page.text
+        assert seen in page.text  # published
+    paired = stats.ttest_rel(PRIOR, BASE)
+    bounds = [f"{100 * bound:+.1f}".replace("-", "−") for bound in paired.confidence_interval()]
+    effect = f"d_z {paired.statistic / 3**0.5:+.1f}"
+    shown = f"gamma=1 minus gamma=0 n = 3 pairs +0.4 {' to '.join(bounds)} {effect}"
+    assert "Differences: gamma" in page.text
+    assert shown in page.text
     assert "90.5 %" in page.text  # raw pixels
     assert "85.0 %" in page.text  # the random encoder, mean over seeds .84, .85 and .86
 
 
 def test_every_part_of_the_page_is_there(page):
-    for part in ("Learning curves", "Increments against the law", "Where the model sees jumps"):
+    for part in ("Every run", "Learning curves", "Increments against the law", "Where the model"):
         assert part in page.text
     for part in ("Nearest neighbours", "Settings", "rescaled to the law’s variance"):
         assert part in page.text
     assert page.tags.index("table") < page.tags.index("svg")
-    assert page.tags.count("svg") == 6 + 4
+    assert page.tags.count("svg") == 6 + 4 + 4
     assert page.tags.count("details") == 2
     assert "projection_hidden: 2048" in page.text
 
@@ -80,8 +87,7 @@ def test_both_gammas_keep_their_colour_everywhere(page):
 
 
 def row(mean, low, high, n):
-    a_b = {"a": "gamma=1", "b": "gamma=0", "metric": "linear_probe"}
-    return {**a_b, "mean": mean, "low": low, "high": high, "n": n}
+    return Difference("gamma", "gamma=1", "gamma=0", "linear_probe", n, mean, low, high, 1.3)
 
 
 def test_the_lead_claims_no_more_than_the_interval_allows():
@@ -92,6 +98,7 @@ def test_the_lead_claims_no_more_than_the_interval_allows():
     clear = difference_sentence(row(-0.02, -0.03, -0.01, 8))
     assert "−2.0 percentage points" in clear
     assert "can be claimed" not in clear
+    assert "an effect size d_z of 1.3" in clear
     assert "first sign" not in clear
     assert "first sign" in difference_sentence(row(0.02, 0.01, 0.03, 2))
 
@@ -194,6 +201,109 @@ def test_runs_are_compared_on_one_page(make_run, tmp_path):
 
 def test_an_experiment_folder_is_compared_by_its_runs(experiment, tmp_path):
     assert "6 runs compared" in Page(compare_report([experiment], tmp_path / "all.html")).text
+
+
+def test_runs_of_several_folders_are_paired_by_seed(make_run, tmp_path):
+    for seed, (base, prior) in enumerate(zip(BASE, PRIOR, strict=True)):
+        make_run(f"one/{seed}", gamma=0.0, seed=seed, probe=base)
+        make_run(f"two/deep/{seed}", gamma=1.0, seed=seed, probe=prior)
+    page = Page(compare_report([tmp_path / "one", tmp_path / "two"], tmp_path / "all.html"))
+    assert "gamma=1 minus gamma=0 n = 3 pairs +0.4" in page.text
+    assert "gamma=0 n = 3 seeds 92.5 %" in page.text
+    assert "Every run" in page.text
+
+
+def test_settings_that_always_change_together_name_a_cell_by_the_shortest(make_run, tmp_path):
+    for seed in (0, 1):
+        make_run(f"a/{seed}", gamma=0.0, kappa=0.0, seed=seed, probe=0.9)
+        make_run(f"b/{seed}", gamma=1.0, kappa=1.0, seed=seed, probe=0.9 + 0.01 * seed)
+        path = tmp_path / "b" / str(seed) / "config.yaml"
+        path.write_text(path.read_text().replace("rate=2.0", "rate=1.0"))
+    text = Page(compare_report([tmp_path / "a", tmp_path / "b"], tmp_path / "all.html")).text
+    assert "gamma=1, kappa=1 minus gamma=0, kappa=0 n = 2 pairs +0.5" in text
+    assert "Differences: gamma and kappa" in text
+
+
+def test_without_a_shared_seed_nothing_is_paired(make_run, tmp_path):
+    runs = [make_run("a", gamma=0.0, seed=1), make_run("b", gamma=1.0, seed=2)]
+    text = Page(compare_report([*runs], tmp_path / "all.html")).text
+    assert "No two settings share a seed" in text
+    assert "minus" not in text
+
+
+def test_a_run_given_twice_counts_once(make_run, tmp_path):
+    runs = [make_run("a", gamma=0.0), make_run("b", gamma=1.0), make_run("again", gamma=0.0)]
+    text = Page(compare_report([*runs], tmp_path / "all.html")).text
+    assert "again has the settings and seed of" in text
+    assert "gamma=0 n = 1 seed" in text
+
+
+def test_runs_that_differ_beyond_the_grid_are_said_and_kept_apart(make_run, tmp_path):
+    cells = [{"overrides": {"objective.gamma": 0, "seed": 0}, "run_dir": "grid/a"}]
+    make_run("grid/a", gamma=0.0)
+    make_run("grid/b", gamma=1.0, kappa=0.5)
+    (tmp_path / "grid" / "experiment.json").write_text(json.dumps({"cells": cells}), "utf-8")
+    text = Page(experiment_report(tmp_path / "grid")).text
+    assert "differ beyond the experiment’s grid: in objective.kappa." in text
+    assert "gamma=1, kappa=0.5" in text
+
+
+def test_masks_few_labels_and_boundaries_have_tables_of_their_own(make_run, tmp_path):
+    iou = {"sky": {"iou": 0.8, "pixels": 9}, "tree": {"iou": None, "pixels": 0}}
+    for gamma, miou in ((0.0, 0.31), (1.0, 0.34)):
+        run = make_run(f"grid/{gamma}", gamma=gamma)
+        found = {
+            "segmentation": {"miou": miou, "pixel_accuracy": 0.7, "decay": 0.1, "classes": iou},
+            "boundaries": {"jumps": {"best_f": miou / 2, "average_precision": 0.12, "chance": 0.1}},
+            "representation": {"effective_rank": 12.5, "images": 100},
+            "random_encoder": {"segmentation": {"miou": 0.25}},
+            "pixels": {"boundaries": {"sobel": {"best_f": 0.21, "average_precision": 0.11}}},
+        }
+        (run / "evaluation.json").write_text(json.dumps(found), "utf-8")
+    text = Page(experiment_report(tmp_path / "grid")).text
+    assert "Segmentation by a linear head on frozen tokens mIoU Pixel accuracy" in text
+    assert "+3.0 percentage points of segmentation, mIoU from one pair of runs" in text
+    assert "Random encoder 25.0 %" in text
+    assert "found without labels: best F Jumps Sobel" in text
+    assert "Raw pixels – 21.0 %" in text
+    assert "Effective rank gamma=0 n = 1 seed 12.5" in text
+    assert "IoU of each class gamma=0 gamma=1 sky 80.0 % 80.0 % tree – –" in text
+
+
+def test_the_law_s_own_share_of_jumps_stands_beside_the_maps(page):
+    assert "expects a jump at 86 % of corners (1 − exp(−2))" in page.text  # rate 2
+
+
+def test_pictures_say_whose_run_they_show_and_which_are_rescaled(page):
+    assert "gamma=0: seed 0, gamma=1: seed 0." in page.text
+    assert "the maps of gamma=0 are drawn after bringing them to the law’s variance" in page.text
+
+
+def test_a_run_of_few_steps_is_not_said_to_be_an_epoch_long(make_run):
+    run = make_run(labelled=False)
+    path = run / "config.yaml"
+    path.write_text(path.read_text().replace("max_steps: -1", "max_steps: 300"))
+    assert "trained for 300 steps." in Page(run_report(run)).text
+    path.write_text(path.read_text().replace("max_steps: 300", "max_steps: 9000"))
+    assert "trained for 6 epochs." in Page(run_report(run)).text
+
+
+def test_neighbours_are_counted_over_the_images_shown(make_run):
+    run = make_run()
+    with np.load(run / "gallery.npz") as arrays:
+        gallery = dict(arrays)
+    for name in ("images", "labels", "jump_probability", "neighbours", "neighbour_labels"):
+        gallery[name] = np.concatenate([gallery[name]] * 3)
+    np.savez(run / "gallery.npz", **gallery)
+    page = Page(run_report(run))
+    assert "of 50 neighbours share the class" in page.text
+    assert page.source.count('class="card"') == 10
+
+
+@pytest.mark.parametrize("report", [run_report, experiment_report])
+def test_a_missing_folder_is_named(report):
+    with pytest.raises(FileNotFoundError, match="`DIR` must be a folder, but there is none at no"):
+        report("nowhere")
 
 
 def test_the_same_folder_gives_the_same_page(make_run):

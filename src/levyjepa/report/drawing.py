@@ -8,9 +8,11 @@ import torch
 from scipy import stats
 
 from levyjepa import laws
+from levyjepa.laws import CompoundPoisson
 from levyjepa.report import figures, pictures
 from levyjepa.report.cells import Cell, Group
 from levyjepa.report.folder import Run
+from levyjepa.training import comparison
 
 LOSSES = {
     "train/lejepa_loss": ("Total loss", "The weighted sum of the three terms."),
@@ -50,6 +52,7 @@ class Drawing:
     cells: list[Cell]
     curves: list[Panel]
     increments: list[Panel]
+    seeds: list[str]  # of the runs in pictures, where a cell has several: "gamma=1: seed 0"
     rescaled: list[str]  # names of cells
     jumps: list[list[Tile]]  # strips
     likely: list[str]  # sentences
@@ -66,12 +69,37 @@ def draw(group: Group) -> Drawing:
         group.cells,
         _curves(group.cells),
         [panel for cell, run in drawn for panel in _increments(cell, run)],
+        [f"{cell.name}: seed {run.seed}" for cell, run in drawn if len(cell.runs) > 1],
         [cell.name for cell, run in drawn if _rescaled(run)],
         _jumps(drawn),
         [_likely(cell, run) for cell, run in drawn],
         _neighbours(drawn),
         [f"{cell.name}: {_agreement(run)}" for cell, run in drawn if _agreement(run)],
     )
+
+
+def every_run(groups: list[Group]) -> list[Panel]:
+    """A panel for each metric that tells runs apart, a dot for each run."""
+    runs = [run for group in groups for cell in group.cells for run in cell.runs]
+    metrics = dict.fromkeys(metric for run in runs for metric in run.scores)
+    alone = all(len(group.cells) == 1 for group in groups)
+    panels = []
+    for metric in metrics:
+        if comparison.is_baseline(metric) or not comparison.is_share(metric):
+            continue
+        dots = [
+            figures.Dots(
+                cell.name,
+                cell.colour,
+                0 if alone else number,
+                {run.seed: run.scores[metric] for run in cell.runs if metric in run.scores},
+            )
+            for number, group in enumerate(groups)
+            for cell in group.cells
+        ]
+        n = sum(len(each.values) for each in dots)
+        panels.append(Panel(comparison.title(metric), figures.every_run(dots), f"n = {n} runs."))
+    return panels
 
 
 def _curves(cells: list[Cell]) -> list[Panel]:
@@ -161,11 +189,22 @@ def _jumps(drawn: list[tuple[Cell, Run]]) -> list[list[Tile]]:
 
 
 def _likely(cell: Cell, run: Run) -> str:
-    probability = run.gallery["jump_probability"]
-    sentence = f"{cell.name}: {probability.mean():.2f} on average"
+    probability = run.gallery["jump_probability"][:SHOWN]
+    rescaled = ", rescaled" if _rescaled(run) else ""
+    sentence = f"{cell.name}{rescaled}: {probability.mean():.2f} on average"
     if probability.mean() > 0.9:
         return f"{sentence}, a jump nearly everywhere, so its map tells little."
     return f"{sentence}, above one half at {100 * (probability > 0.5).mean():.0f} % of corners."
+
+
+def expected_jumps(text: str) -> str:
+    """What share of cells of unit volume the law gives at least one jump, as a sentence."""
+    parts = laws.parse(text).modules()
+    rate = sum(float(part.rate) for part in parts if isinstance(part, CompoundPoisson))
+    if not rate:
+        return ""
+    share = 100 * -np.expm1(-rate)
+    return f"The law itself expects a jump at {share:.0f} % of corners (1 − exp(−{rate:g}))."
 
 
 def _neighbours(drawn: list[tuple[Cell, Run]]) -> list[list[list[Tile]]]:
@@ -201,7 +240,7 @@ def _same_images(drawn: list[tuple[Cell, Run]]) -> bool:
 
 
 def _agreement(run: Run) -> str:
-    labels, others = run.gallery["labels"], run.gallery["neighbour_labels"]
+    labels, others = (run.gallery[name][:SHOWN] for name in ("labels", "neighbour_labels"))
     if not (labels >= 0).all():
         return ""
     return f"{int((others == labels[:, None]).sum())} of {others.size} neighbours share the class"

@@ -3,6 +3,7 @@
 import io
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
@@ -45,6 +46,40 @@ def learning_curves(series: list[Series], axis: str, percent: bool = False) -> s
         _logarithmic(ax)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.set_xlabel(axis)
+    return _svg(figure)
+
+
+@dataclass(frozen=True)
+class Dots:
+    """A cell's shares by seed; lines join those of neighbouring cells of the same group."""
+
+    name: str
+    colour: str
+    group: int
+    values: dict[int, float]
+
+
+def every_run(cells: list[Dots]) -> str:
+    """Draw a dot for each run, a row for each cell, a bar at its mean; lines join a seed's runs."""
+    figure = Figure(figsize=(4.6, 0.75 + 0.34 * len(cells)), layout="constrained")
+    ax = _axes(figure)
+    ax.grid(visible=False, axis="y")
+    ax.grid(axis="x", color=FAINT, lw=0.6, alpha=0.6)
+    for row, (upper, lower) in enumerate(pairwise(cells)):
+        for seed in upper.values.keys() & lower.values.keys():
+            if upper.group == lower.group:
+                ends = upper.values[seed], lower.values[seed]
+                ax.plot(ends, (row, row + 1), color=INK, lw=0.8, alpha=0.35)
+    for row, cell in enumerate(cells):
+        values = list(cell.values.values())
+        ax.plot(values, [row] * len(values), "o", color=cell.colour, ms=5, alpha=0.8, mew=0)
+        if len(values) > 1:
+            mean = float(np.mean(values))
+            ax.plot((mean, mean), (row - 0.3, row + 0.3), color=cell.colour, lw=2.2)
+    ax.set_ylim(len(cells) - 0.5, -0.5)
+    ax.set_yticks(range(len(cells)), [_shortened(cell.name) for cell in cells])
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.4g} %"))
     return _svg(figure)
 
 
@@ -106,8 +141,16 @@ def _mean(curves: list[np.ndarray]) -> np.ndarray:
     return np.stack([shared, np.mean(columns, axis=0)], 1)
 
 
+def _shortened(name: str) -> str:
+    return name if len(name) <= 36 else f"{name[:35]}…"
+
+
 def _panel(width: float = 3.6) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, 0.25 * width + 1.4), layout="constrained")
+    return figure, _axes(figure)
+
+
+def _axes(figure: Figure) -> Axes:
     FigureCanvasAgg(figure)
     ax = figure.subplots()
     ax.patch.set_visible(False)
@@ -118,7 +161,7 @@ def _panel(width: float = 3.6) -> tuple[Figure, Axes]:
     ax.tick_params(which="both", length=0, labelsize=9, colors=INK)
     ax.tick_params(axis="x", length=3, color=FAINT)
     ax.xaxis.label.set(color=INK, fontsize=9)
-    return figure, ax
+    return ax
 
 
 def _logarithmic(ax: Axes) -> None:

@@ -4,23 +4,46 @@ import csv
 import json
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
+from levyjepa.conf.compose import to_dict
+from levyjepa.conf.schema import Config
+from levyjepa.training.comparison import scores
+
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder: settings, logged values, evaluation and gallery; what is absent is empty."""
+    """One run folder: settings, logged values and evaluation; what is absent is empty."""
 
     folder: Path
     settings: dict[str, Any]  # config.yaml, flattened: {"objective.gamma": 1.0}
     text: str  # config.yaml as it was written
     logged: dict[str, np.ndarray]  # name: rows of (epoch, step, value)
     evaluation: dict[str, Any]
-    gallery: dict[str, np.ndarray]
+
+    @cached_property
+    def gallery(self) -> dict[str, np.ndarray]:
+        """The arrays of `gallery.npz`, empty if there is none."""
+        path = self.folder / "gallery.npz"
+        if not path.is_file():
+            return {}
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    @cached_property
+    def scores(self) -> dict[str, float]:
+        """Every metric of the evaluation and of the online probe."""
+        online = self.curve("test/acc", "epoch")[:, 1]
+        return scores(self.evaluation, *((online[-1], online.max()) if len(online) else ()))
+
+    @property
+    def seed(self) -> int:
+        return int(self.settings.get("seed", 0))
 
     @property
     def gamma(self) -> float:
@@ -36,6 +59,11 @@ class Run:
         return 1 + max((int(rows[-1, 0]) for rows in self.logged.values()), default=-1)
 
     @property
+    def steps(self) -> int:
+        """Steps logged."""
+        return 1 + max((int(rows[:, 1].max()) for rows in self.logged.values()), default=-1)
+
+    @property
     def finished(self) -> bool:
         return bool(self.evaluation)
 
@@ -46,17 +74,14 @@ class Run:
         total = np.bincount(inverse, rows[:, 2], len(at))
         return np.stack([at, total / np.bincount(inverse, minlength=len(at))], 1)
 
-    def score(self, metric: str) -> dict[str, Any]:
-        """The leaf `metric` of the evaluation, as "random_encoder/knn", or of the online probe."""
-        if metric.startswith("online"):
-            values = self.curve("test/acc", "epoch")[:, 1]
-            if not len(values):
-                return {}
-            return {"accuracy": values.max() if metric == "online_best" else values[-1]}
-        leaf: Any = self.evaluation
+    def leaf(self, metric: str) -> dict[str, Any]:
+        """A metric's value under "accuracy", with its interval and n where it has some."""
+        found: Any = self.evaluation
         for key in metric.split("/"):
-            leaf = leaf.get(key) or {}
-        return leaf
+            found = found.get(key) if isinstance(found, dict) else None
+        if isinstance(found, dict) and "accuracy" in found:
+            return found
+        return {"accuracy": self.scores[metric]} if metric in self.scores else {}
 
 
 def read_run(folder: str | Path) -> Run:
@@ -67,11 +92,10 @@ def read_run(folder: str | Path) -> Run:
     text = (folder / "config.yaml").read_text("utf-8")
     return Run(
         folder,
-        dict(_flat(yaml.safe_load(text) or {})),
+        _DEFAULTS | dict(_flat(yaml.safe_load(text) or {})),
         text,
         _read_metrics(folder / "metrics.csv"),
         read_json(folder / "evaluation.json"),
-        _read_gallery(folder / "gallery.npz"),
     )
 
 
@@ -101,8 +125,4 @@ def _read_metrics(path: Path) -> dict[str, np.ndarray]:
     return {name: np.array(values) for name, values in rows.items()}
 
 
-def _read_gallery(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        return {}
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+_DEFAULTS = dict(_flat(to_dict(Config())))

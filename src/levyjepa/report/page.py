@@ -1,80 +1,117 @@
 """One self-contained page from run folders."""
 
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
 from levyjepa.report import figures, pictures, table
-from levyjepa.report.cells import Cell, Group, cell_name, data_name, differing, grouped
-from levyjepa.report.drawing import draw
+from levyjepa.report.cells import (
+    Cell,
+    Group,
+    compared,
+    data_name,
+    differing,
+    distinct,
+    grouped,
+)
+from levyjepa.report.drawing import draw, every_run, expected_jumps
 from levyjepa.report.folder import Run, read_json, read_run
+from levyjepa.training.comparison import Comparison, cell_name
+
+LOG_EVERY = 10  # steps, at most
+PICTURED = 6  # cells whose pictures a page holds
 
 
 def run_report(run_dir: str | Path) -> Path:
     """Write `report.html` into a run folder and return its path.
 
     Raises:
-        FileNotFoundError: the folder holds no `config.yaml`.
+        FileNotFoundError: the folder is missing, or holds no `config.yaml`.
     """
-    run = read_run(run_dir)
+    run = read_run(_existing(run_dir))
     groups = grouped([run])
     cell = groups[0].cells[0]
     prior = f"with the Lévy prior ({cell.name})" if run.gamma else "without the prior (gamma=0)"
     lead = table.standing_sentence(cell) or (
-        f"LeJEPA {prior} on {data_name(run)}, trained for {_epochs(run)}."
+        f"LeJEPA {prior} on {data_name(run)}, trained for {_length(run)}."
     )
     title = f"LeJEPA {prior} on {data_name(run)}"
-    return _write(run.folder / "report.html", title, [lead], groups, table.run_table([cell]))
+    return _write(run.folder / "report.html", title, [lead], groups)
 
 
 def experiment_report(directory: str | Path) -> Path:
-    """Write `report.html` into an experiment folder and return its path.
+    """Write `report.html` into an experiment folder, or any folder of runs; return its path.
 
     Raises:
-        FileNotFoundError: none of its sub-folders is a run folder.
+        FileNotFoundError: the folder is missing, or no run folder lies below it.
     """
-    directory = Path(directory)
+    directory = _existing(directory)
     runs = _runs_below(directory)
     if not runs:
         raise FileNotFoundError(f"An experiment folder holds run folders, got {directory}.")
     found = read_json(directory / "experiment.json")
-    groups = grouped(runs)
-    cells = [cell for group in groups for cell in group.cells]
-    compared = [row for row in found.get("differences", []) if row["metric"] == "linear_probe"]
-    lead = [table.difference_sentence(row) for row in compared or found.get("differences", [])[:1]]
-    lead += [sentence for cell in cells[-1:] if (sentence := table.standing_sentence(cell))]
-    lead = lead or [f"{len(cells)} settings on {data_name(runs[0])}; none is evaluated yet."]
-    title = f"{found.get('name', directory.name)}: {_against(cells)} on {data_name(runs[0])}"
-    numbers = table.experiment_table(cells, found)
+    swept = [key for cell in found.get("cells", [])[:1] for key in cell["overrides"]]
+    named = [key for key in swept if key != "seed" and key in runs[0].settings]
     warnings = [
         f"{cell_name(cell['overrides'])}, seed {cell['overrides'].get('seed', 0)}: "
         f"{cell['status']}. {cell.get('error') or ''}"
         for cell in found.get("cells", [])
         if cell.get("status", "finished") != "finished"
     ]
-    return _write(directory / "report.html", title, lead, groups, numbers, warnings, found)
+    below = (*swept, *(f"{key}." for key in swept))
+    other = [key for key in differing(runs) if swept and not key.startswith(below)]
+    if other:
+        warnings.append(f"These runs differ beyond the experiment’s grid: in {', '.join(other)}.")
+    seen = {
+        row["cell"]: row["published"]
+        for row in found.get("table", [])
+        if row.get("published") is not None
+    }
+    name = found.get("name", directory.name)
+    return _compare(directory / "report.html", f"{name}: ", runs, named, seen, warnings)
 
 
-def compare_report(dirs: list[str | Path], out: str | Path) -> Path:
+def compare_report(dirs: Sequence[str | Path], out: str | Path) -> Path:
     """Write one page about several run or experiment folders to `out` and return its path.
+
+    Runs that differ in settings are cells, paired where they share seeds.
 
     Raises:
         ValueError: no folder is given.
-        FileNotFoundError: a folder neither is a run folder nor holds one.
+        FileNotFoundError: a folder is missing, or neither is a run folder nor holds one.
     """
     if not dirs:
         raise ValueError("`dirs` must name at least one run folder, got none.")
-    runs = []
-    for each in map(Path, dirs):
+    runs: list[Run] = []
+    for each in map(_existing, dirs):
         inside = [] if (each / "config.yaml").is_file() else _runs_below(each)
         runs += inside or [read_run(each)]
-    groups = grouped(runs)
+    return _compare(Path(out), f"{len(runs)} runs compared: ", runs)
+
+
+def _compare(
+    path: Path,
+    title: str,
+    runs: list[Run],
+    named: Sequence[str] = (),
+    published: dict[str, float] | None = None,
+    warnings: Sequence[str] = (),
+) -> Path:
+    runs, repeated = distinct(runs)
+    groups = grouped(runs, named)
     cells = [cell for group in groups for cell in group.cells]
-    lead = [sentence for cell in cells if (sentence := table.standing_sentence(cell))]
-    lead = lead or [f"{len(runs)} runs on {data_name(runs[0])}; none is evaluated yet."]
-    title = f"{len(runs)} runs compared"
-    return _write(Path(out), title, lead, groups, table.run_table(cells))
+    found = compared(groups, published)
+    lead = [table.difference_sentence(row) for row in table.leading(found)]
+    standing = cells[-1:] if len(cells) < 3 else []
+    lead += [sentence for cell in standing if (sentence := table.standing_sentence(cell))]
+    where = " and ".join(dict.fromkeys(map(data_name, runs)))
+    lead = lead or [f"{len(cells)} settings on {where}; none is evaluated yet."]
+    alone = len(cells) > 1 and found.table and not found.differences
+    notes = ["No two settings share a seed, so nothing is paired."] if alone else []
+    warnings = [*warnings, *repeated, *notes]
+    return _write(path, f"{title}{_against(cells)} on {where}", lead, groups, warnings, found)
 
 
 def _write(
@@ -82,11 +119,15 @@ def _write(
     title: str,
     lead: list[str],
     groups: list[Group],
-    numbers: table.Table | None,
-    warnings: list[str] | None = None,
-    found: dict[str, Any] | None = None,
+    warnings: Sequence[str] = (),
+    found: Comparison | None = None,
 ) -> Path:
-    runs = [run for group in groups for cell in group.cells for run in cell.runs]
+    cells = [cell for group in groups for cell in group.cells]
+    runs = [run for cell in cells for run in cell.runs]
+    pictured = _pictured(groups)
+    left = len(cells) - sum(len(group.cells) for group in pictured)
+    law = runs[0].settings["objective.law"]
+    alone = len(runs) == 1
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["shade"] = lambda colour: figures.VARIABLES.get(colour, colour)
     template = environment.from_string(Path(__file__).with_name("page.html").read_text("utf-8"))
@@ -94,15 +135,23 @@ def _write(
         template.render(
             title=title,
             lead=lead,
-            warnings=[*(warnings or []), *(note for run in runs if (note := _unfinished(run)))],
+            warnings=[*warnings, *(note for run in runs if (note := _unfinished(run)))],
             labelled=any(run.labelled for run in runs),
             evaluated=any("linear_probe" in run.evaluation for run in runs),
-            numbers=numbers,
-            averaged=bool(found and found.get("table")),
-            drawings=[draw(group) for group in groups],
+            tables=(
+                table.run_tables(cells[0])
+                if alone or not found
+                else table.comparison_tables(cells, found)
+            ),
+            averaged=not alone,
+            chance=table.chance_sentence(found) if found else "",
+            every=[] if alone else every_run(groups),
+            drawings=[draw(group) for group in pictured],
+            pictured=f"Pictures are of the first {len(cells) - left} settings." if left else "",
             palette=list(enumerate(figures.PALETTE)),
             ramp=", ".join(pictures.ramp()),
-            law=runs[0].settings.get("objective.law", ""),
+            laws=list(dict.fromkeys(run.settings["objective.law"] for run in runs)),
+            expected=expected_jumps(law),
             differing=differing(runs),
             runs=runs,
         ),
@@ -111,22 +160,62 @@ def _write(
     return path
 
 
+def _pictured(groups: list[Group]) -> list[Group]:
+    kept, room = [], PICTURED
+    for group in groups:
+        if cells := group.cells[:room]:
+            kept.append(Group(group.name, cells))
+        room -= len(cells)
+    return kept
+
+
 def _against(cells: list[Cell]) -> str:
     names = [cell.name for cell in cells]
     return " against ".join(names) if len(names) <= 2 else f"{len(names)} settings"
 
 
-def _epochs(run: Run) -> str:
+def _length(run: Run) -> str:
+    """How long a run is, in steps where `trainer.max_steps` stopped it."""
+    most = run.settings["trainer.max_steps"]
+    if most > 0 and run.finished and run.steps + LOG_EVERY > most:
+        return f"{most} step{'s' if most != 1 else ''}"
     return f"{run.epochs} epoch{'s' if run.epochs != 1 else ''}"
 
 
 def _unfinished(run: Run) -> str:
-    planned = run.settings.get("trainer.max_epochs", 0)
     if run.finished:
         return ""
-    done = f"{_epochs(run)} of {planned}" if planned else _epochs(run)
+    planned = run.settings["trainer.max_epochs"]
+    if run.epochs >= planned:
+        return f"{run.folder.name} is trained and not evaluated."
+    done = f"{_length(run)} of {planned}"
     return f"{run.folder.name} is unfinished: {done} logged, and nothing evaluated."
 
 
+def _existing(directory: str | Path) -> Path:
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise FileNotFoundError(f"`DIR` must be a folder, but there is none at {directory}.")
+    return directory
+
+
 def _runs_below(directory: Path) -> list[Run]:
-    return [read_run(path.parent) for path in sorted(directory.glob("*/config.yaml"))]
+    """Every run below a folder: in the order of `experiment.json`, then of names and numbers."""
+    given = read_json(directory / "experiment.json").get("cells", [])
+    order = {Path(cell["run_dir"]).name: place for place, cell in enumerate(given)}
+
+    def place(path: Path) -> tuple:
+        parts = re.split(r"(\d+(?:\.\d+)?)", str(path.relative_to(directory)))
+        numbers = [float(part) if i % 2 else part for i, part in enumerate(parts)]
+        return order.get(path.name, len(order)), numbers
+
+    return [read_run(path) for path in sorted(_folders(directory), key=place)]
+
+
+def _folders(directory: Path) -> Iterator[Path]:
+    """Run folders, and nothing that lies in one."""
+    for path in filter(Path.is_dir, directory.iterdir()):
+        if (path / "config.yaml").is_file():
+            yield path
+        else:
+            yield from _folders(path)

@@ -1,132 +1,185 @@
-"""The numbers of a page: accuracies, baselines, paired differences, and the lead they allow."""
+"""The numbers of a page: metrics, baselines, paired differences, and the lead they allow."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard
 
 from levyjepa.report.cells import Cell, data_name
 from levyjepa.report.folder import Run
+from levyjepa.training.comparison import (
+    BASELINES,
+    TITLES,
+    Comparison,
+    Difference,
+    is_share,
+    title,
+)
 
-METRICS = {
-    "linear_probe": "Linear probe",
-    "knn": "kNN",
-    "online_last": "Online probe, last",
-    "online_best": "Online probe, best",
+NAMES = {"random_encoder": "Random encoder", "pixels": "Raw pixels"}
+HEADS = {
+    "": "Labels told from frozen features",
+    "low_shot": "With few labels",
+    "segmentation": "Segmentation by a linear head on frozen tokens",
+    "boundaries": "Boundaries of masks, found without labels",
+    "representation": "Health of the representation",
 }
-BASELINES = {"random_encoder": "Random encoder", "pixels": "Raw pixels"}
+LEADING = ("linear_probe", "segmentation/miou", "online_last")
+NOTHING = "–"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A number as it is printed, and its interval under it."""
+    """A number as it is printed, and what stands small under it."""
 
     value: str
     interval: str = ""
+    effect: str = ""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """One line of a table."""
 
     name: str
     note: str = ""
     colour: str = ""
-    kind: str = "cell"  # cell, baseline, difference
+    kind: str = "cell"  # cell, baseline, side, difference
     entries: list[Entry] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Column heads and rows."""
+    """A head, column heads and rows."""
 
+    title: str
     columns: list[str]
     rows: list[Row]
 
 
-def run_table(cells: list[Cell]) -> Table | None:
-    """One row for each run, and the baselines; None where nothing was measured."""
+def run_tables(cell: Cell) -> list[Table]:
+    """The metrics of one run with the intervals of its test images, and the baselines."""
+    run = cell.runs[0]
+    note = f"{run.folder.name}, seed {run.seed}"
+    tables = []
+    for head, metrics in _families([run]):
+        entries = [_leaf(run.leaf(metric), metric) for metric in metrics]
+        mine = Row(cell.name, note, cell.colour, "cell", entries)
+        tables.append(_trim(head, metrics, [mine, *_baselines([run], metrics)]))
+    return [table for table in tables if table] + per_class([cell])
+
+
+def comparison_tables(cells: Sequence[Cell], found: Comparison) -> list[Table]:
+    """For each kind of metric: means over seeds, baselines, and differences by side."""
     runs = [run for cell in cells for run in cell.runs]
-    rows = []
-    for cell in cells:
-        for run in cell.runs:
-            note = f"{run.folder.name}, seed {run.settings.get('seed', 0)}"
-            rows.append(Row(cell.name, note, cell.colour, "cell", [_leaf(run, m) for m in METRICS]))
-    return _trim(list(METRICS.values()), [*rows, *_baselines(runs, list(METRICS))])
-
-
-def experiment_table(cells: list[Cell], found: dict[str, Any]) -> Table | None:
-    """The rows of `experiment.json`, with the baselines of the runs between them."""
-    given = [row for row in found.get("table", []) if row["metric"].split("/")[0] not in BASELINES]
-    if not given:
-        return run_table(cells)
-    differences = found.get("differences", [])
-    metrics = [m for m in METRICS if any(row["metric"] == m for row in given)]
-    metrics += dict.fromkeys(row["metric"] for row in given if row["metric"] not in metrics)
-    published = {r["cell"]: r["published"] for r in given if r.get("published") is not None}
-    columns = [METRICS.get(m, m.replace("_", " ")) for m in metrics]
-    columns += ["Original’s online probe"] if published else []
     colours = {cell.name: cell.colour for cell in cells}
+    published = {row.cell: row.published for row in found.table if row.published is not None}
+    tables = []
+    for head, metrics in _families(runs):
+        seen = published if "online_last" in metrics else {}
+        rows = []
+        for name in dict.fromkeys(row.cell for row in found.table):
+            mine = {row.metric: row for row in found.table if row.cell == name}
+            own = [_mean(mine.get(metric)) for metric in metrics]
+            last = [Entry(percent(seen.get(name)))] if seen else []
+            kept = [mine[metric] for metric in metrics if metric in mine]
+            rows.append(Row(name, _count(kept, "seed"), colours[name], "cell", own + last))
+        nothing = [Entry(NOTHING)] if seen else []
+        rows += [replace(r, entries=r.entries + nothing) for r in _baselines(runs, metrics)]
+        shared = [row for row in found.differences if row.metric in metrics]
+        for side in dict.fromkeys(row.side for row in shared):
+            rows.append(Row(f"Differences: {side}", kind="side"))
+            along = [row for row in shared if row.side == side]
+            for a, b in dict.fromkeys((row.a, row.b) for row in along):
+                mine = {row.metric: row for row in along if (row.a, row.b) == (a, b)}
+                own = [_difference(mine.get(metric)) for metric in metrics]
+                both = a in seen and b in seen
+                last = [Entry(points(seen[a] - seen[b]) if both else NOTHING)] if seen else []
+                note = _count(list(mine.values()), "pair")
+                rows.append(Row(f"{a} minus {b}", note, "", "difference", own + last))
+        extra = ["Original’s online probe"] if seen else []
+        tables.append(_trim(head, metrics, rows, extra))
+    return [table for table in tables if table] + per_class(cells)
 
-    def entries(rows: list[dict], signed: bool) -> list[Entry]:
-        by_metric = {row["metric"]: row for row in rows}
-        return [_interval(by_metric.get(m, {}), "mean", signed) for m in metrics]
 
-    rows = []
-    for name in dict.fromkeys(row["cell"] for row in given):
-        mine = [row for row in given if row["cell"] == name]
-        last = [Entry(percent(published.get(name)))] if published else []
-        colour = colours.get(name, "")
-        rows.append(Row(name, _seeds(mine), colour, "cell", entries(mine, False) + last))
-    for pair in dict.fromkeys((row["a"], row["b"]) for row in differences):
-        mine = [row for row in differences if (row["a"], row["b"]) == pair]
-        last = []
-        if published:
-            a, b = (published.get(name) for name in pair)
-            last = [Entry(points(a - b) if a is not None and b is not None else "–")]
-        name = f"{pair[0]} minus {pair[1]}"
-        rows.append(Row(name, _seeds(mine, "pair"), "", "difference", entries(mine, True) + last))
-    runs = [run for cell in cells for run in cell.runs]
-    nothing = [Entry("–")] if published else []
-    rows += [replace(row, entries=row.entries + nothing) for row in _baselines(runs, metrics)]
-    return _trim(columns, rows)
+def per_class(cells: Sequence[Cell]) -> list[Table]:
+    """The segmentation probe's IoU of each class, the mean over a cell's seeds."""
+    rows: dict[str, list[Entry]] = {}
+    for place, cell in enumerate(cells):
+        held = [run.evaluation.get("segmentation", {}).get("classes", {}) for run in cell.runs]
+        for name in dict.fromkeys(name for classes in held for name in classes):
+            values = [classes[name]["iou"] for classes in held if name in classes]
+            values = [value for value in values if known(value)]
+            entries = rows.setdefault(name, [Entry(NOTHING)] * len(cells))
+            if values:
+                entries[place] = Entry(percent(sum(values) / len(values)))
+    if not rows:
+        return []
+    lines = [Row(name, entries=entries) for name, entries in rows.items()]
+    return [Table("IoU of each class", [cell.name for cell in cells], lines)]
 
 
-def difference_sentence(row: dict[str, Any]) -> str:
+def leading(found: Comparison) -> list[Difference]:
+    """The differences that a page begins with: one metric, along its first side."""
+    for metric in [*LEADING, *(row.metric for row in found.differences)]:
+        rows = [row for row in found.differences if row.metric == metric]
+        if rows:
+            return [row for row in rows if row.side == rows[0].side][:3]
+    return []
+
+
+def difference_sentence(row: Difference) -> str:
     """What a paired difference lets one say, no more."""
-    metric = METRICS.get(row["metric"]) or str(row["metric"])
-    metric = metric if metric.startswith("kNN") else metric[:1].lower() + metric[1:]
-    n, mean, low, high = row["n"], row["mean"], row.get("low"), row.get("high")
-    gap = f"{points(mean)} percentage points of {metric} accuracy"
-    against = f"{_plainly(row['a'])} against {_plainly(row['b'])}"
-    if n < 2 or not (known(low) and known(high)):
+    gap = _amount(row.metric, row.mean)
+    against = f"{_plainly(row.a)} against {_plainly(row.b)}"
+    low, high = row.low, row.high
+    if row.n < 2 or not (known(low) and known(high)):
         return (
             f"{against}: {gap} from one pair of runs, which gives no interval, "
             "so no difference can be claimed."
         )
-    interval = f"{n} pairs of seeds give a 95 % interval of {points(low)} to {points(high)}"
+    bounds = " to ".join(_signed(row.metric, bound) for bound in (low, high))
+    interval = f"{row.n} pairs of seeds give a 95 % interval of {bounds}"
     if low <= 0 <= high:
         return f"{against}: {gap}. {interval}, which covers zero: no difference can be claimed."
-    few = " With so few seeds, take it as a first sign." if n < 5 else ""
-    return f"{against}: {gap}. {interval}, all on one side of zero.{few}"
+    effect = f", an effect size d_z of {row.d_z:.1f}".replace("-", "−") if known(row.d_z) else ""
+    few = " With so few seeds, take it as a first sign." if row.n < 5 else ""
+    return f"{against}: {gap}. {interval}, all on one side of zero{effect}.{few}"
+
+
+def chance_sentence(found: Comparison) -> str:
+    """How many intervals of differences miss zero, beside what chance gives."""
+    bounds = [(row.low, row.high) for row in found.differences]
+    sides = [low > 0 or high < 0 for low, high in bounds if known(low) and known(high)]
+    if len(sides) < 10:
+        return ""
+    return (
+        f"Of {len(sides)} differences with an interval, {sum(sides)} miss zero; where nothing "
+        f"differs, one in twenty does by chance, about {round(len(sides) / 20)} here."
+    )
 
 
 def standing_sentence(cell: Cell) -> str:
     """How a cell's frozen features compare with an untrained encoder and with raw pixels."""
-    metric = "linear_probe"
-    mine = _mean(cell.runs, metric)
+    metric = next((m for m in LEADING[:2] if _average(cell.runs, m) is not None), "")
+    mine = _average(cell.runs, metric)
     if mine is None:
         return ""
-    leaves = [leaf for run in cell.runs if (leaf := run.score(metric))]
+    leaves = [run.leaf(metric) for run in cell.runs if metric in run.scores]
     leaf, one = leaves[0], len(leaves) == 1 and known(leaves[0].get("low"))
     interval = f" (95 % interval {percent(leaf['low'])} to {percent(leaf['high'])})" if one else ""
     over = f" on average over {len(leaves)} runs" if len(leaves) > 1 else ""
+    where = data_name(cell.runs[0])
     sentence = (
         f"With {cell.name}, a linear probe on the frozen features gets {percent(mine)} of "
-        f"{leaf.get('n', 0):,} test images of {data_name(cell.runs[0])} right{over}{interval}"
+        f"{leaf.get('n', 0):,} test images of {where} right{over}{interval}"
+        if metric == "linear_probe"
+        else f"With {cell.name}, a linear head on the frozen tokens segments {where} with a mean "
+        f"IoU of {percent(mine)}{over}"
     )
     against = []
     for key, name in (("random_encoder", "an untrained encoder’s"), ("pixels", "raw pixels’")):
-        base = _mean(cell.runs, f"{key}/{metric}")
+        base = _average(cell.runs, f"{key}/{metric}")
         if base is not None:
             side = "above" if mine > base else "below" if mine < base else "from"
             gap = f"{100 * abs(mine - base):.1f}"
@@ -136,7 +189,7 @@ def standing_sentence(cell: Cell) -> str:
 
 def percent(value: float | None) -> str:
     """0.9312 as "93.1 %"."""
-    return f"{100 * value:.1f} %" if value is not None and known(value) else "–"
+    return f"{100 * value:.1f} %" if known(value) else NOTHING
 
 
 def points(value: float) -> str:
@@ -149,6 +202,20 @@ def known(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 
+def _families(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """Heads of tables, and the metrics that a table shows."""
+    every = [*TITLES, *(metric for run in runs for metric in run.scores)]
+    families: dict[str, dict[str, None]] = {}
+    for metric in every:
+        parts = [part for part in metric.split("/") if part not in BASELINES]
+        kind = parts[0] if parts[0] in HEADS else ""
+        head = HEADS[kind]
+        if kind == "boundaries":  # a table for best F and one for average precision
+            head = f"{head}: {parts[-1].replace('_', ' ').replace(' f', ' F')}"
+        families.setdefault(head, {})["/".join(parts)] = None
+    return [(head, list(metrics)) for head, metrics in families.items()]
+
+
 def _plainly(name: str) -> str:
     """A cell's name, with gamma in words."""
     settings = dict(part.split("=", 1) for part in name.split(", ") if "=" in part)
@@ -158,49 +225,102 @@ def _plainly(name: str) -> str:
     return f"{words} ({name})"
 
 
-def _leaf(run: Run, metric: str) -> Entry:
-    return _interval(run.score(metric), "accuracy", False)
+def _amount(metric: str, value: float) -> str:
+    name = title(metric)
+    name = name if name.startswith("kNN") else name[:1].lower() + name[1:]
+    if not is_share(metric):
+        return f"{_signed(metric, value)} in {name}"
+    kind = " accuracy" if metric in TITLES or metric.startswith("low_shot") else ""
+    return f"{_signed(metric, value)} percentage points of {name}{kind}"
 
 
-def _interval(row: dict[str, Any], key: str, signed: bool) -> Entry:
-    if not known(row.get(key)):
-        return Entry("–")
-    value = points(row[key]) if signed else percent(row[key])
-    if not (known(row.get("low")) and known(row.get("high"))):
-        return Entry(value)
-    show = points if signed else lambda x: f"{100 * x:.1f}"
-    return Entry(value, f"{show(row['low'])} to {show(row['high'])}")
+def _signed(metric: str, value: float) -> str:
+    return points(value) if is_share(metric) else f"{value:+.3g}".replace("-", "−")
 
 
-def _seeds(rows: list[dict], word: str = "seed") -> str:
-    n = max((row.get("n") or 0 for row in rows), default=0)
-    return f"{n} {word}{'s' if n != 1 else ''}" if n else ""
+def _plain(metric: str, value: float) -> str:
+    return percent(value) if is_share(metric) else f"{value:.3g}".replace("-", "−")
 
 
-def _baselines(runs: list[Run], metrics: list[str]) -> list[Row]:
+def _leaf(leaf: dict[str, Any], metric: str) -> Entry:
+    return _entry(metric, leaf.get("accuracy"), leaf.get("low"), leaf.get("high"))
+
+
+def _mean(row: Any) -> Entry:
+    return _entry(row.metric, row.mean, row.low, row.high) if row else Entry(NOTHING)
+
+
+def _difference(row: Difference | None) -> Entry:
+    if row is None:
+        return Entry(NOTHING)
+    value, *bounds = (
+        _signed(row.metric, each) if known(each) else "" for each in (row.mean, row.low, row.high)
+    )
+    effect = f"d_z {row.d_z:+.1f}".replace("-", "−") if known(row.d_z) else ""
+    return Entry(value, f"{bounds[0]} to {bounds[1]}" if bounds[0] else "", effect)
+
+
+def _entry(metric: str, value: float | None, low: float | None, high: float | None) -> Entry:
+    if not known(value):
+        return Entry(NOTHING)
+    if not (known(low) and known(high)):
+        return Entry(_plain(metric, value))
+    low_text, high_text = (_plain(metric, each).removesuffix(" %") for each in (low, high))
+    return Entry(_plain(metric, value), f"{low_text} to {high_text}")
+
+
+def _count(rows: Sequence[Any], word: str) -> str:
+    """ "3 seeds", or "2 to 3 seeds" where metrics have different numbers."""
+    if not rows:
+        return ""
+    low, high = min(row.n for row in rows), max(row.n for row in rows)
+    least = f"{low} to " if low < high else ""
+    return f"n = {least}{high} {word}{'s' if high != 1 else ''}"
+
+
+def _baselines(runs: Sequence[Run], metrics: Sequence[str]) -> list[Row]:
     rows = []
-    for key, name in BASELINES.items():
+    for key, name in NAMES.items():
         entries = []
         for metric in metrics:
-            leaves = [leaf for run in runs if (leaf := run.score(f"{key}/{metric}"))]
+            stem = f"{key}/{metric}"
+            leaves = [run.leaf(stem) for run in runs if stem in run.scores]
             same = leaves and all(leaf == leaves[0] for leaf in leaves)
-            mean = _mean(runs, f"{key}/{metric}")
-            entries.append(_interval(leaves[0] if same else {"accuracy": mean}, "accuracy", False))
+            mean = {"accuracy": _average(runs, stem)}
+            entries.append(_leaf(leaves[0] if same else mean, metric))
         rows.append(Row(name, "", "", "baseline", entries))
     return rows
 
 
-def _mean(runs: list[Run], metric: str) -> float | None:
-    values = [run.score(metric).get("accuracy") for run in runs]
+def _average(runs: Sequence[Run], metric: str) -> float | None:
+    values = [run.scores[metric] for run in runs if metric in run.scores]
     values = [value for value in values if known(value)]
     return sum(values) / len(values) if values else None
 
 
-def _trim(columns: list[str], rows: list[Row]) -> Table | None:
-    """Leave out baselines without a number, and columns without one."""
-    kept = [row for row in rows if row.kind == "cell" or any(e.value != "–" for e in row.entries)]
-    full = [i for i in range(len(columns)) if any(row.entries[i].value != "–" for row in kept)]
+def _trim(
+    head: str, metrics: Sequence[str], rows: list[Row], extra: Sequence[str] = ()
+) -> Table | None:
+    """Leave out rows other than cells' without a number, and columns without one."""
+
+    def number(entry: Entry) -> bool:
+        return entry.value != NOTHING
+
+    kept = [row for row in rows if row.kind in ("cell", "side") or any(map(number, row.entries))]
+    lines = [row for row in kept if row.entries]
+    columns = [_column(metric) for metric in metrics] + list(extra)
+    full = [i for i in range(len(columns)) if any(number(row.entries[i]) for row in lines)]
     if not full:
         return None
-    rows = [replace(row, entries=[row.entries[i] for i in full]) for row in kept]
-    return Table([columns[i] for i in full], rows)
+    rows = [
+        replace(row, entries=[row.entries[i] for i in full] if row.entries else []) for row in kept
+    ]
+    return Table(head, [columns[i] for i in full], rows)
+
+
+def _column(metric: str) -> str:
+    """A metric's title in a table whose head names its family."""
+    parts = metric.split("/")
+    if parts[0] not in HEADS:
+        return title(metric)
+    return title("/".join(parts[1:-1] if parts[0] == "boundaries" else parts[1:]))

@@ -18,7 +18,7 @@ TITLES = {
     "online_last": "Online probe, last",
     "online_best": "Online probe, best",
 }
-WORDS = {"knn": "kNN", "miou": "mIoU", "best_f": "best F"}
+WORDS = {"knn": "kNN", "miou": "mIoU", "best_f": "best F", "low_shot": "few labels"}
 FIRST = "everything that differs from the first cell"
 
 
@@ -119,7 +119,7 @@ def scores(
     found = {
         "/".join(path[:-1] if path[-1] == "accuracy" else path): float(value)
         for path, value in _leaves(evaluation)
-        if path[-1] in SHARES or (path[0] == PLAIN and path[-1] not in COUNTS)
+        if path[-1] in SHARES or (PLAIN in path and path[-1] not in COUNTS)
     }
     online = {"online_last": online_last, "online_best": online_best}
     return found | {name: value for name, value in online.items() if value is not None}
@@ -127,8 +127,11 @@ def scores(
 
 def title(metric: str) -> str:
     """A metric's name for people: "Segmentation, mIoU"."""
+    if metric in TITLES:
+        return TITLES[metric]
     words = ", ".join(WORDS.get(part, part.replace("_", " ")) for part in metric.split("/"))
-    return TITLES.get(metric, words[:1].upper() + words[1:])
+    words = words.replace(" percent", " %")
+    return words if words[:2].lower() != words[:2] else words[:1].upper() + words[1:]
 
 
 def is_baseline(metric: str) -> bool:
@@ -138,7 +141,7 @@ def is_baseline(metric: str) -> bool:
 
 def is_share(metric: str) -> bool:
     """Whether a metric lies in [0, 1], to be shown in percent."""
-    return not metric.startswith(PLAIN)
+    return PLAIN not in metric.split("/")
 
 
 def cell_name(settings: Mapping[str, Any]) -> str:
