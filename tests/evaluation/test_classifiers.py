@@ -165,3 +165,15 @@ def test_bad_settings_are_named():
         low_shot(GOOD, GOOD, 0)
     with pytest.raises(TypeError, match=r"`labels` must be an integer, got 2\.5"):
         low_shot(GOOD, GOOD, 2.5)
+
+
+def test_a_probe_finds_what_only_weak_regularisation_reads():
+    """Standardised, the labels' direction is lost in 40 copies of noise that has none of them."""
+    random = np.random.default_rng(0)
+    noise, labels = random.normal(size=(2500, 1)), random.integers(0, 2, 2500)
+    signal = 0.02 * (2 * labels - 1)[:, None] + 0.005 * random.normal(size=(2500, 1))
+    x = torch.tensor(np.concatenate([noise.repeat(40, 1), noise + signal], 1)).float()
+    y = torch.tensor(labels)
+    found = linear_probe(Features(x[:2000], y[:2000]), Features(x[2000:], y[2000:]))
+    assert found.value > 0.99
+    assert found.detail["C"] >= 100

@@ -55,10 +55,11 @@ def test_the_leaves_of_an_evaluation(network, source):
     assert len(told) == len(set(told))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     scores = {"linear_probe", "knn"}
-    assert set(found) == scores | {"low_shot", "representation", "random_encoder", "pixels"}
-    assert set(found["random_encoder"]) == scores | {"low_shot", "representation"}
+    more = {"mean_token", "low_shot", "representation"}
+    assert set(found) == scores | more | {"random_encoder", "pixels"}
+    assert set(found["random_encoder"]) == scores | more
     assert set(found["pixels"]) == scores
-    for group in (found, found["random_encoder"], found["pixels"]):
+    for group in (found, found["mean_token"], found["random_encoder"], found["pixels"]):
         for leaf in (group["linear_probe"], group["knn"]):
             assert set(leaf) == {"accuracy", "correct", "n", "low", "high"}
             assert leaf["n"] == 334

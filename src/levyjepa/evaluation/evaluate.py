@@ -61,9 +61,10 @@ def evaluate(
 
     Returns:
         What `evaluation.json` holds: of labelled images "linear_probe", "knn" and "low_shot", a
-        leaf {"accuracy", "n", ...} each; of images with masks "segmentation" and "boundaries"; of
-        all "representation". The same under "random_encoder" and, but for "low_shot" and
-        "representation", under "pixels".
+        leaf {"accuracy", "n", ...} each, and "mean_token" with the first two of the mean patch
+        token in the place of the embedding; of images with masks "segmentation" and
+        "boundaries"; of all "representation". The same under "random_encoder" and, as far as it
+        has them, under "pixels".
 
     Raises:
         ValueError: Labels without test images, or too few images for a probe.
@@ -85,6 +86,10 @@ def evaluate(
             seen, judged = features(train), features(test)
             progress(f"{name}: linear probe and nearest neighbours")
             found[name] |= _judge(seen, judged, seed)
+            if seen.tokens is not None and judged.tokens is not None:
+                found[name]["mean_token"] = _judge(
+                    Features(seen.tokens, seen.labels), Features(judged.tokens, judged.labels), seed
+                )
             if name in networks:
                 progress(f"{name}: few labels")
                 found[name]["low_shot"] = _few(seen, judged, seed)

@@ -18,6 +18,7 @@ class Features:
 
     embedding: Tensor  # (N, E) of float32
     labels: Tensor  # (N,) of int64, -1 where there is none
+    tokens: Tensor | None = None  # (N, C), the mean patch token, of an encoder
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,15 @@ def extract(
         ValueError: The loader is empty.
     """
     encoder: Any = getattr(model, "encoder", model)
+
+    def read(images: Tensor) -> Tensor:
+        encoding = encoder(normalise(images.to(device)))
+        return torch.cat([encoding.embedding, encoding.field.mean((1, 2))], 1).float().cpu()
+
     with frozen(model.to(device)):
-        return _collect(
-            loader, lambda images: encoder(normalise(images.to(device))).embedding.float().cpu()
-        )
+        both = _collect(loader, read)
+    width = both.embedding.shape[1] - encoder.width
+    return Features(both.embedding[:, :width], both.labels, both.embedding[:, width:])
 
 
 def pixels(loader: Iterable[Any], side: int = 32) -> Features:
