@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
-from levyjepa.evaluation import Accuracy, Features, LowShot, knn, linear_probe, low_shot
+from levyjepa.evaluation import Accuracy, Features, LowShot, knn, linear_probe, low_shot, probe
 from levyjepa.evaluation.probe import few
 
 
@@ -167,13 +167,28 @@ def test_bad_settings_are_named():
         low_shot(GOOD, GOOD, 2.5)
 
 
-def test_a_probe_finds_what_only_weak_regularisation_reads():
-    """Standardised, the labels' direction is lost in 40 copies of noise that has none of them."""
-    random = np.random.default_rng(0)
-    noise, labels = random.normal(size=(2500, 1)), random.integers(0, 2, 2500)
-    signal = 0.02 * (2 * labels - 1)[:, None] + 0.005 * random.normal(size=(2500, 1))
-    x = torch.tensor(np.concatenate([noise.repeat(40, 1), noise + signal], 1)).float()
-    y = torch.tensor(labels)
-    found = linear_probe(Features(x[:2000], y[:2000]), Features(x[2000:], y[2000:]))
-    assert found.value > 0.99
-    assert found.detail["C"] >= 100
+class Scripted:
+    """A classifier of known score for each C."""
+
+    def __init__(self, scores: dict[float, float], c: float) -> None:
+        self.scores, self.c = scores, c
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> "Scripted":
+        return self
+
+    def score(self, x: np.ndarray, y: np.ndarray) -> float:
+        return self.scores.get(self.c, 0.0)
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return np.zeros(len(x))
+
+
+@pytest.mark.parametrize(
+    ("dip", "chosen"),
+    [(0.29, 1.0), (0.20, 1e-3)],  # of 400 held-out images at .30 a standard error is .023
+)
+def test_a_dip_within_noise_does_not_stop_the_search(monkeypatch, dip, chosen):
+    scores = {1e-4: 0.25, 1e-3: 0.30, 1e-2: dip, 1.0: 0.40}
+    monkeypatch.setattr(probe, "_classifier", partial(Scripted, scores | {0.1: dip}))
+    train = Features(torch.randn(2000, 2), torch.arange(2000) % 2)
+    assert linear_probe(train, train).detail == {"C": chosen}
