@@ -52,7 +52,7 @@ class Drawing:
     cells: list[Cell]
     curves: list[Panel]
     increments: list[Panel]
-    seeds: list[str]  # of the runs in pictures, where a cell has several: "gamma=1: seed 0"
+    seeds: dict[str, int]  # of the runs in pictures, by the name of a cell that has several
     rescaled: list[str]  # names of cells
     jumps: list[list[Tile]]  # strips
     likely: list[str]  # sentences
@@ -69,7 +69,7 @@ def draw(group: Group) -> Drawing:
         group.cells,
         _curves(group.cells),
         [panel for cell, run in drawn for panel in _increments(cell, run)],
-        [f"{cell.name}: seed {run.seed}" for cell, run in drawn if len(cell.runs) > 1],
+        {cell.name: run.seed for cell, run in drawn if len(cell.runs) > 1},
         [cell.name for cell, run in drawn if _rescaled(run)],
         _jumps(drawn),
         [_likely(cell, run) for cell, run in drawn],

@@ -16,7 +16,7 @@ from levyjepa.report.cells import (
     distinct,
     grouped,
 )
-from levyjepa.report.drawing import draw, every_run, expected_jumps
+from levyjepa.report.drawing import Drawing, draw, every_run, expected_jumps
 from levyjepa.report.folder import Run, read_json, read_run
 from levyjepa.training.comparison import Comparison, cell_name
 
@@ -126,6 +126,7 @@ def _write(
     runs = [run for cell in cells for run in cell.runs]
     pictured = _pictured(groups)
     left = len(cells) - sum(len(group.cells) for group in pictured)
+    drawings = [draw(group) for group in pictured]
     law = runs[0].settings["objective.law"]
     alone = len(runs) == 1
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -146,7 +147,8 @@ def _write(
             averaged=not alone,
             chance=table.chance_sentence(found) if found else "",
             every=[] if alone else every_run(groups),
-            drawings=[draw(group) for group in pictured],
+            drawings=drawings,
+            seeds=_seeds(drawings),
             pictured=f"Pictures are of the first {len(cells) - left} settings." if left else "",
             palette=list(enumerate(figures.PALETTE)),
             ramp=", ".join(pictures.ramp()),
@@ -167,6 +169,15 @@ def _pictured(groups: list[Group]) -> list[Group]:
             kept.append(Group(group.name, cells))
         room -= len(cells)
     return kept
+
+
+def _seeds(drawings: list[Drawing]) -> str:
+    """Which runs stand for settings that have several."""
+    seeds = {name: seed for each in drawings for name, seed in each.seeds.items()}
+    if len(set(seeds.values())) == 1:
+        return f"Shown is the run of seed {min(seeds.values())} of each setting."
+    told = "; ".join(f"{name}: seed {seed}" for name, seed in seeds.items())
+    return f"Shown is one run of each setting ({told})." if told else ""
 
 
 def _against(cells: list[Cell]) -> str:

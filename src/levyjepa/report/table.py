@@ -12,6 +12,7 @@ from levyjepa.training.comparison import (
     TITLES,
     Comparison,
     Difference,
+    is_baseline,
     is_share,
     title,
 )
@@ -205,6 +206,7 @@ def known(value: float | None) -> TypeGuard[float]:
 def _families(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     """Heads of tables, and the metrics that a table shows."""
     every = [*TITLES, *(metric for run in runs for metric in run.scores)]
+    every.sort(key=is_baseline)
     families: dict[str, dict[str, None]] = {}
     for metric in every:
         parts = [part for part in metric.split("/") if part not in BASELINES]
