@@ -28,6 +28,11 @@ USAGE = {
         "Draw the probability of a jump at every patch corner over images: PNG and .npy.",
         "levyjepa jumps runs/first/checkpoints/last.ckpt photo.jpg --out jumps",
     ),
+    "diagnose": (
+        "Ask a frozen ViT's patch tokens whether they follow a Lévy law, and which: a checkpoint "
+        "or run folder, a ViT of timm (with pretrained=true its weights), a transformers folder.",
+        "levyjepa diagnose vit_small_patch8_224 data=mnist5k layers=6,12 run_dir=runs/vit",
+    ),
     "report": (
         "Draw a run's or an experiment's report.html anew; several folders give one page.",
         "levyjepa report runs/demo",
@@ -140,6 +145,16 @@ def _jumps(options: argparse.Namespace) -> int:
     return 0
 
 
+def _diagnose(options: argparse.Namespace) -> int:
+    from levyjepa.report.diagnosis import short_table, write_diagnosis
+    from levyjepa.training.diagnosis import diagnose_model
+
+    found = diagnose_model(options.model, options.overrides, _say)
+    page = write_diagnosis(found)
+    _out(f"{short_table(found)}\nreport: {page}")
+    return 0
+
+
 def _report(options: argparse.Namespace) -> int:
     from levyjepa.report import compare_report, experiment_report, run_report
 
@@ -169,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
         "experiment": _experiment,
         "evaluate": _evaluate,
         "jumps": _jumps,
+        "diagnose": _diagnose,
         "report": _report,
     }
     made: dict[str, argparse.ArgumentParser] = {}
@@ -185,9 +201,10 @@ def _parser() -> argparse.ArgumentParser:
     made["jumps"].add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     made["jumps"].add_argument("--out", type=Path, default=Path("jumps"), help="folder (jumps)")
     made["report"].add_argument("dirs", type=Path, nargs="+", metavar="DIR")
+    made["diagnose"].add_argument("model", metavar="MODEL")
     page = Path("comparison.html")
     made["report"].add_argument("--out", type=Path, default=page, help=f"of several ({page})")
-    for name in ("train", "experiment", "evaluate"):
+    for name in ("train", "experiment", "evaluate", "diagnose"):
         made[name].add_argument(
             "overrides", nargs="*", metavar="KEY=VALUE", help="settings to change, Hydra's way"
         )

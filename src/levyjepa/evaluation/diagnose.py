@@ -81,7 +81,7 @@ class Finding:
 
     layer: str
     stencil: str
-    grid: tuple[int, int]  # tokens
+    volume: float  # of its cells
     cells: int  # in each image
     variance: float  # for a unit volume; 1 on average over the layer's stencils
     spread: float  # of the variance over directions: deviation by mean
@@ -241,7 +241,7 @@ def _find(
     return Finding(
         layer=layer,
         stencil=stencil_name(stencil),
-        grid=(field.shape[1], field.shape[2]),
+        volume=volume,
         cells=steps.shape[1],
         variance=float(variance.mean()) / volume,
         spread=float(variance.std(correction=0) / variance.mean()),

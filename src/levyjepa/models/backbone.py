@@ -110,11 +110,12 @@ def _of_encoder(
 
 
 def _of_transformers(name: str, image_size: int | None) -> Backbone:
+    folder = Path(name)
     try:
         from transformers import AutoModel  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise ImportError(f"{name} needs transformers: pip install transformers.") from None
-    folder = Path(name)
+        what = "is read by" if folder.is_dir() else "is no folder, and a hub id needs"
+        raise ImportError(f"{name} {what} transformers: pip install transformers.") from None
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ValueError(f"`model` must be a folder with config.json, got {name}.")
     try:

@@ -46,7 +46,7 @@ def write_diagnosis(diagnosis: Diagnosis) -> Path:
 def short_table(diagnosis: Diagnosis) -> str:
     """The table for a terminal, and what it comes to."""
     head = ("layer", "stencil", "law", "gain", "p", "kurtosis", "neighbours", "energies", "")
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     for each in diagnosis.findings:
         side = each.sides[0]
         rows.append(
@@ -97,8 +97,9 @@ def lead(diagnosis: Diagnosis) -> list[str]:
     pairs = f"{n} pairs of layer and stencil" if n > 1 else "the one pair of layer and stencil"
     tailed = Counter(f.choice.chosen.family for f in found if f.choice.chosen.family != GAUSSIAN)
     tails = (
-        f"excess kurtosis is {_range([f.kurtosis.value for f in found])}, where Gaussian increments "
-        f"of the same covariance show {_range([f.gaussian.kurtosis.value for f in found])}."
+        f"excess kurtosis is {_range([f.kurtosis.value for f in found])}, where Gaussian "
+        "increments of the same covariance show "
+        f"{_range([f.gaussian.kurtosis.value for f in found])}."
     )
     if tailed:
         often, _ = tailed.most_common(1)[0]
@@ -151,7 +152,7 @@ def record(finding: Finding) -> dict[str, Any]:
         "jump_share_of_law": jumps.expected if jumps else None,
         "together_of_law": jumps.isotropic if jumps else None,
     }
-    estimates = {"gain": chosen.gain, "kurtosis": finding.kurtosis}
+    estimates: dict[str, Estimate | None] = {"gain": chosen.gain, "kurtosis": finding.kurtosis}
     estimates["together"] = jumps.together if jumps else None
     for side in finding.sides:
         for name in ("variance", "kurtosis", "neighbours", "energies"):
@@ -167,7 +168,7 @@ def record(finding: Finding) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses to dictionaries, laws to text; arrays are left out, what is not finite is null."""
+    """For JSON: laws are text, arrays are left out, and what is not finite is null."""
     if is_dataclass(value):
         pairs = [(field.name, getattr(value, field.name)) for field in fields(value)]
         found = {k: _plain(v) for k, v in pairs if not isinstance(v, (np.ndarray, Path))}
@@ -211,6 +212,7 @@ def _laws(findings: list[Finding]) -> Table:
     columns = ["Law", "Gain over the Gaussian", "Misfit", "Misfit of the Gaussian"]
     columns += ["Excess kurtosis", "of Gaussians", "of shuffled tokens"]
     return Table(
+        "Which law",
         columns,
         [
             _row(
@@ -245,7 +247,7 @@ def _cells(findings: list[Finding]) -> Table:
             _entry(finding.shuffled.energies, 2),
         ]
 
-    return Table(columns, [_row(f, *entries(f)) for f in findings])
+    return Table("Are cells independent", columns, [_row(f, *entries(f)) for f in findings])
 
 
 def _strikes(findings: list[Finding]) -> Table:
@@ -260,7 +262,7 @@ def _strikes(findings: list[Finding]) -> Table:
             told = [*shares, _entry(j.together, 2), Entry(_number(j.isotropic, 2))]
         rest = [Entry(f"{value:.2f}") for value in (f.spread, f.fixed, f.variance)]
         rows.append(_row(f, *told, *rest))
-    return Table(columns, rows)
+    return Table("Do jumps strike all directions", columns, rows)
 
 
 def _row(finding: Finding, *entries: Entry) -> Row:

@@ -25,7 +25,7 @@ from levyjepa.models.backbone import as_backbone, load_backbone
 from levyjepa.training.run import load
 
 IMAGES = 64
-OWN = ("seed", "run_dir", "objective.stencils", "model.pretrained")
+OWN = ("model.pretrained", "objective.stencils", "run_dir", "seed")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,6 @@ class Diagnosis:
 def diagnose_model(
     model: str,
     overrides: Sequence[str] = (),
-    layers: Sequence[int] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Diagnosis:
     """Diagnose the patch tokens of any ViT over a seeded sample of test images.
@@ -54,19 +53,21 @@ def diagnose_model(
         model: A checkpoint or run folder of ours, a ViT of timm by name, a folder of
             transformers or a hub id.
         overrides: `data...` (64 images, or `data.limit`; at the model's own size unless
-            `data.image_size` is given), `seed`, `run_dir`, `objective.stencils`, and
-            `pretrained=true` for timm's weights.
-        layers: See `read_fields`.
+            `data.image_size` is given), `seed`, `run_dir`, `objective.stencils`,
+            `pretrained=true` for timm's weights, and `layers=4,8,12`, see `read_fields`.
         progress: Told what comes next.
 
     Raises:
         ValueError: As `load_backbone`, `read_fields` and `diagnose`, or another override.
     """
-    lines = [f"model.{o}" if o.startswith("pretrained=") else o for o in overrides]
-    keys = [line.partition("=")[0].lstrip("+~") for line in lines]
+    layers = _layers([o for o in overrides if o.startswith("layers=")])
+    lines = [o for o in overrides if not o.startswith("layers=")]
+    lines = [f"model.{o}" if o.startswith("pretrained=") else o for o in lines]
+    keys = [line.partition("=")[0] for line in lines]
     for key in keys:
         if key.split(".")[0] != "data" and key not in OWN:
-            raise ValueError(f"`{key}` has no part here; only data, pretrained, {', '.join(OWN)}.")
+            allowed = ", ".join(("data", "layers", "pretrained", *OWN))
+            raise ValueError(f"`{key}` has no part in a diagnosis; only {allowed} may be set.")
     config = compose(lines)
     folder = Path(config.run_dir or f"runs/diagnosis-{Path(model).stem}")
     if folder.exists() and not folder.is_dir():
@@ -98,6 +99,16 @@ def diagnose_model(
         findings=diagnose(fields, stencils, config.seed, progress),
         shown=images[:SHOWN].movedim(1, -1).numpy(),
     )
+
+
+def _layers(given: Sequence[str]) -> list[int] | None:
+    if not given:
+        return None
+    text = given[-1].removeprefix("layers=").strip("[]")
+    try:
+        return [int(layer) for layer in text.split(",")]
+    except ValueError:
+        raise ValueError(f"`layers` must be numbers, as layers=4,8,12, got {text!r}.") from None
 
 
 def _checkpoint(path: Path) -> Path | None:
