@@ -75,7 +75,9 @@ def run_experiment(overrides: list[str]) -> ExperimentResult:
     assert experiment is not None
     root = Path(grid.config.run_dir or f"runs/{experiment.name}")
     _admit(root, grid)
-    sides = [f"{key}={','.join(values)}" for key, values in grid.sides.items()]
+    # every setting of a seed before the next seed: what is stopped midway holds whole pairs
+    order = sorted(grid.sides, key=lambda key: key != "seed")
+    sides = [f"{key}={','.join(grid.sides[key])}" for key in order]
     with initialize_config_dir(str(FOLDER), job_name="levyjepa", version_base="1.3"):
         hydra: Any = GlobalHydra.instance().hydra
         task = partial(_cell, root=root, keys=list(grid.sides))
