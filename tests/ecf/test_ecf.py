@@ -158,6 +158,26 @@ def test_float32_error_is_rounding():
     assert (grad - want).norm() < 1e-5 * want.norm()
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 12, 17, 40])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_every_number_of_nodes(count, weighted):
+    """Eager and as the compiler traces it, against cosines and sines one by one."""
+    x, g = samples(rows=2, n=20), torch.Generator().manual_seed(1)
+    w = torch.rand(2, 20, generator=g, dtype=torch.float64) if weighted else torch.ones(2, 20)
+    w = w / w.sum(-1, keepdim=True)
+    u = 0.3 * torch.arange(1, count + 1, dtype=torch.float64)
+    angle = x[..., None] * u
+    want = [(wave * w[..., None]).sum(1) for wave in (angle.cos(), angle.sin())]
+    mixed = torch.randn(2, 2, count, generator=g, dtype=torch.float64)
+    (slope,) = torch.autograd.grad((torch.stack(want) * mixed).sum(), x)
+    for step in (0.3, None):
+        for way in (empirical_cf, torch.compile(empirical_cf, backend="aot_eager", dynamic=False)):
+            got = torch.stack(way(x, u, step, w if weighted else None))
+            assert torch.allclose(got, torch.stack(want), atol=1e-12)
+            (grad,) = torch.autograd.grad((got * mixed).sum(), x)
+            assert torch.allclose(grad, slope, atol=1e-12)
+
+
 def test_compiled_equals_eager():
     rule = equispaced(LAW, 17)
     x = samples()

@@ -1,19 +1,24 @@
 """The empirical characteristic function, fused: memory does not grow with the frequencies.
 
 At equispaced frequencies u_k = k h everything follows from one sine and cosine per sample: with
-z = exp(ihx), exp(i u_k x) = z^k. Two ways of taking powers serve two ways of running:
+z = exp(ihx), exp(i u_k x) = z^k. Write k = m j + i with |i| <= r and m = 2 r + 1, and c + is = z^i,
+C + iS = z^(m j). Then
 
-- eager: k = m j + i, so z^k = (z^m)^j z^i, and the mean over samples of all m J products is one
-  small matrix product. 2 (m + J) waves are written for 2 m J sums. Samples pass in chunks that
-  stay in cache.
-- compiled: one chain z^(k+1) = z^k z, restarted every few powers, that the compiler keeps in
-  registers and fuses with its sums; nothing is written at all.
+    cos(u_k x) = C c - S s,   sin(u_k x) = S c + C s,
 
-Both multiply unit complex numbers, whose rounding errors grow by one unit a step (the Chebyshev
-recurrence's grow as k^2 where hx is small, and increments of images are small). The backward pass
-makes the waves again instead of keeping them.
+and the four products, once summed over samples, serve i and -i alike: two multiplications for each
+of the m J + r frequencies that r + J waves reach. The backward pass makes the waves again instead
+of keeping them, and is the transpose. Two ways of running:
+
+- eager: the sums of all products are one small matrix product. Samples pass in chunks that stay in
+  cache.
+- compiled: waves and products stay in registers, fused with their sums; nothing else is written.
+
+Waves are multiplied as unit complex numbers, whose rounding errors grow by one unit a step (the
+Chebyshev recurrence's grow as k^2 where hx is small, and increments of images are small).
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +27,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_RESTART = 8  # powers that one chain takes before it begins anew from a sine and cosine
 _CHUNK = {"cpu": 2**16, "cuda": 2**20}  # samples at a time
 
 
@@ -54,12 +58,13 @@ class _EmpiricalCF(torch.autograd.Function):
         ctx.step = step
         share = 1 / samples.shape[-1] if weights is None else 1.0
         with torch.autocast(samples.device.type, enabled=False):
-            if torch.compiler.is_compiling():
-                real, imaginary = _sums(samples, nodes, step, weights)
+            compiling = torch.compiler.is_compiling()
+            sums: Any = _sums if step is None else _fused_sums if compiling else _product_sums
+            if compiling:
+                real, imaginary = sums(samples, nodes, step, weights)
                 return real * share, imaginary * share
             real = samples.new_zeros(len(samples), len(nodes))
             imaginary = torch.zeros_like(real)
-            sums: Any = _sums if step is None else _sums_of_powers
             for rows, tile in _tiles(samples):
                 held = None if weights is None else weights[tile]
                 more_real, more_imaginary = sums(samples[tile], nodes, step, held)
@@ -74,14 +79,15 @@ class _EmpiricalCF(torch.autograd.Function):
         # d/dx of Re: -u sin(ux); of Im: u cos(ux).
         scale = nodes / samples.shape[-1] if weights is None else nodes
         on_cos, on_sin = grad_imaginary * scale, -grad_real * scale
+        step, compiling = ctx.step, torch.compiler.is_compiling()
+        series: Any = _series if step is None else _fused_series if compiling else _product_series
         with torch.autocast(samples.device.type, enabled=False):
-            if torch.compiler.is_compiling():
-                grad = _series(samples, on_cos, on_sin, nodes, ctx.step)
+            if compiling:
+                grad = series(samples, on_cos, on_sin, nodes, step)
             else:
                 grad = torch.empty_like(samples)
-                series: Any = _series if ctx.step is None else _series_of_powers
                 for rows, tile in _tiles(samples):
-                    grad[tile] = series(samples[tile], on_cos[rows], on_sin[rows], nodes, ctx.step)
+                    grad[tile] = series(samples[tile], on_cos[rows], on_sin[rows], nodes, step)
             return grad if weights is None else grad * weights, None, None, None
 
 
@@ -96,73 +102,149 @@ def _tiles(samples: Tensor) -> Iterator[tuple[slice, tuple[slice, slice]]]:
             yield rows, (rows, slice(left, left + wide))
 
 
-def _chain(x: Tensor, nodes: Tensor, step: float | None) -> Iterator[tuple[Tensor, Tensor]]:
-    """cos(ux) and sin(ux), a frequency at a time."""
-    cos = sin = base_cos = base_sin = torch.empty(0)
-    for k in range(len(nodes)):
-        if step is None or k % _RESTART == 0:
-            angle = x * (nodes[k] if step is None else (k + 1) * step)
-            cos, sin = angle.cos(), angle.sin()
-            if k == 0:
-                base_cos, base_sin = cos, sin
-        else:
-            cos, sin = cos * base_cos - sin * base_sin, sin * base_cos + cos * base_sin
-        yield cos, sin
-
-
-def _sums(
-    x: Tensor, nodes: Tensor, step: float | None, weights: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _sums(x: Tensor, nodes: Tensor, step: None, weights: Tensor | None) -> tuple[Tensor, Tensor]:
     share = 1.0 if weights is None else weights
-    pairs = [((cos * share).sum(-1), (sin * share).sum(-1)) for cos, sin in _chain(x, nodes, step)]
-    real, imaginary = (torch.stack(part, -1) for part in zip(*pairs, strict=True))
-    return real, imaginary
+    angles = [x * u for u in nodes]
+    real = [(angle.cos() * share).sum(-1) for angle in angles]
+    imaginary = [(angle.sin() * share).sum(-1) for angle in angles]
+    return torch.stack(real, -1), torch.stack(imaginary, -1)
 
 
-def _series(x: Tensor, on_cos: Tensor, on_sin: Tensor, nodes: Tensor, step: float | None) -> Tensor:
+def _series(x: Tensor, on_cos: Tensor, on_sin: Tensor, nodes: Tensor, step: None) -> Tensor:
     """The sum over frequencies of on_cos cos(ux) + on_sin sin(ux), at every sample."""
     total = torch.zeros_like(x)
-    for k, (cos, sin) in enumerate(_chain(x, nodes, step)):
-        total = total + on_cos[:, k, None] * cos + on_sin[:, k, None] * sin
+    for k, u in enumerate(nodes):
+        angle = x * u
+        total = total + on_cos[:, k, None] * angle.cos() + on_sin[:, k, None] * angle.sin()
     return total
 
 
-def _powers(x: Tensor, count: int, step: float) -> tuple[Tensor, Tensor]:
-    """z^1 ... z^m as (B, 2m, N) and z^0, z^m, z^2m ... as (B, 2J, N): cosines, then sines."""
-    m = math.isqrt(count - 1) + 1
-    rows = -(-count // m)
-    batch, n = x.shape
-    low, high = x.new_empty(2, m, batch, n), x.new_empty(2, rows, batch, n)
-    angle = x * step
-    torch.cos(angle, out=low[0, 0])
-    torch.sin(angle, out=low[1, 0])
-    high[0, 0], high[1, 0] = 1, 0
-    for waves, base in ((low, low[:, 0]), (high, low[:, m - 1])):
-        for k in range(1, waves.shape[1]):
+def _layout(count: int) -> tuple[int, int]:
+    """r and J whose waves reach `count` frequencies."""
+    r = max(1, math.isqrt(count // 2))
+    return r, max(1, -(-(count - r) // (2 * r + 1)))
+
+
+def _waves(x: Tensor, count: int, step: float) -> list[list[tuple[Tensor, Tensor]]]:
+    """z^1 ... z^r, and z^m ... z^(m J), as cosines and sines.
+
+    z^m begins from a sine and cosine of its own, to keep errors small; a few nodes do without.
+    """
+    r, top = _layout(count)
+    low = _chain(_wave(x * step), r)
+    few = r <= 3
+    base = _times(_times(low[-1], low[-1]), low[0]) if few else _wave(x * ((2 * r + 1) * step))
+    return [low, _chain(base, top)]
+
+
+def _wave(angle: Tensor) -> tuple[Tensor, Tensor]:
+    return angle.cos(), angle.sin()
+
+
+def _times(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return a[0] * b[0] - a[1] * b[1], a[1] * b[0] + a[0] * b[1]
+
+
+def _chain(base: tuple[Tensor, Tensor], length: int) -> list[tuple[Tensor, Tensor]]:
+    return list(itertools.accumulate([base] * length, _times))
+
+
+def _fused_sums(
+    x: Tensor, nodes: Tensor, step: float, weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    low, high = _waves(x, len(nodes), step)
+    m = 2 * len(low) + 1
+    cos, sin = {}, {}
+
+    def total(wave: Tensor) -> Tensor:
+        return (wave if weights is None else wave * weights).sum(-1)
+
+    for i, (c, s) in enumerate(low, 1):
+        cos[i], sin[i] = total(c), total(s)
+    for k, (big_c, big_s) in zip(itertools.count(m, m), high):
+        cos[k], sin[k] = total(big_c), total(big_s)
+        for i, (c, s) in enumerate(low, 1):
+            cc, ss = total(big_c * c), total(big_s * s)
+            sc, cs = total(big_s * c), total(big_c * s)
+            cos[k - i], cos[k + i] = cc + ss, cc - ss
+            sin[k - i], sin[k + i] = sc - cs, sc + cs
+    wanted = range(1, len(nodes) + 1)
+    return torch.stack([cos[k] for k in wanted], -1), torch.stack([sin[k] for k in wanted], -1)
+
+
+def _fused_series(x: Tensor, on_cos: Tensor, on_sin: Tensor, nodes: Tensor, step: float) -> Tensor:
+    low, high = _waves(x, len(nodes), step)
+    # What each wave is multiplied by, a column of its own: left to the sum below, the compiler
+    # would work it out at every sample.
+    columns = torch.stack(_fold(on_cos, on_sin).flatten(1).unbind(1), 1)
+    table = columns.view(len(x), 2, len(high) + 1, 2, len(low) + 1, 1)
+
+    def mixed(p: int, j: int) -> Tensor:
+        total = table[:, p, j, 0, 0]
+        for i, (c, s) in enumerate(low, 1):
+            total = total + table[:, p, j, 0, i] * c + table[:, p, j, 1, i] * s
+        return total
+
+    total = mixed(0, 0)
+    for j, (c, s) in enumerate(high, 1):
+        total = total + c * mixed(0, j) + s * mixed(1, j)
+    return total
+
+
+def _fold(on_cos: Tensor, on_sin: Tensor) -> Tensor:
+    """What the products C c, C s, S c, S s are multiplied by: (B, 2, J + 1, 2, r + 1)."""
+    r, top = _layout(count := on_cos.shape[-1])
+    pad = (r + 1, (2 * r + 1) * top + r - count)
+    ends = []
+    for on in (on_cos, on_sin):
+        rows = torch.nn.functional.pad(on, pad).unflatten(-1, (top + 1, 2 * r + 1))
+        ends += [rows[..., r:], torch.nn.functional.pad(rows[..., :r].flip(-1), (1, 0))]
+    a, a_, b, b_ = ends  # on cos and on sin, at m j + i and at m j - i
+    return torch.stack([torch.stack([a + a_, b - b_], 2), torch.stack([b + b_, a_ - a], 2)], 1)
+
+
+def _unfold(sums: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The transpose: sums of cosines and sines (B, count) from those of the products."""
+    (cc, cs), (sc, ss) = (half.unbind(2) for half in sums.unbind(1))
+    first = sums.shape[-1]
+    rows = (
+        torch.cat([minus[..., 1:].flip(-1), plus], -1).flatten(1)[:, first : first + count]
+        for minus, plus in ((cc + ss, cc - ss), (sc - cs, sc + cs))
+    )
+    real, imaginary = rows
+    return real, imaginary
+
+
+def _stacked_waves(x: Tensor, count: int, step: float) -> tuple[Tensor, Tensor]:
+    """z^0 ... z^r as (B, 2 (r + 1), N) and z^0, z^m ... z^(m J) as (B, 2 (J + 1), N)."""
+    r, top = _layout(count)
+    low, high = x.new_empty(2, r + 1, *x.shape), x.new_empty(2, top + 1, *x.shape)
+    for waves, base in ((low, step), (high, (2 * r + 1) * step)):
+        angle = x * base
+        torch.cos(angle, out=waves[0, 1])
+        torch.sin(angle, out=waves[1, 1])
+        waves[0, 0], waves[1, 0] = 1, 0
+        c, s = waves[:, 1]
+        for k in range(2, waves.shape[1]):
             cos, sin = waves[:, k - 1]
-            torch.mul(cos, base[0], out=waves[0, k]).addcmul_(sin, base[1], value=-1)
-            torch.mul(sin, base[0], out=waves[1, k]).addcmul_(cos, base[1])
+            torch.mul(cos, c, out=waves[0, k]).addcmul_(sin, s, value=-1)
+            torch.mul(sin, c, out=waves[1, k]).addcmul_(cos, s)
     return low.flatten(0, 1).transpose(0, 1), high.flatten(0, 1).transpose(0, 1)
 
 
-def _sums_of_powers(
+def _product_sums(
     x: Tensor, nodes: Tensor, step: float, weights: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    low, high = _powers(x, len(nodes), step)
+    low, high = _stacked_waves(x, len(nodes), step)
     if weights is not None:
         high = high * weights[:, None]
     sums = torch.bmm(high, low.transpose(1, 2)).unflatten(2, (2, -1)).unflatten(1, (2, -1))
-    real = sums[:, 0, :, 0] - sums[:, 1, :, 1]
-    imaginary = sums[:, 1, :, 0] + sums[:, 0, :, 1]
-    return real.flatten(1)[:, : len(nodes)], imaginary.flatten(1)[:, : len(nodes)]
+    return _unfold(sums, len(nodes))
 
 
-def _series_of_powers(
+def _product_series(
     x: Tensor, on_cos: Tensor, on_sin: Tensor, nodes: Tensor, step: float
 ) -> Tensor:
-    low, high = _powers(x, len(nodes), step)
-    shape = (high.shape[1] // 2, low.shape[1] // 2)
-    spare = (0, shape[0] * shape[1] - len(nodes))
-    a, b = (torch.nn.functional.pad(c, spare).unflatten(1, shape) for c in (on_cos, on_sin))
-    mixed = torch.cat([torch.cat([a, b], 2), torch.cat([b, -a], 2)], 1)
-    return torch.bmm(mixed, low).mul_(high).sum(1)
+    low, high = _stacked_waves(x, len(nodes), step)
+    table = _fold(on_cos, on_sin).flatten(3).flatten(1, 2)
+    return torch.bmm(table, low).mul_(high).sum(1)
