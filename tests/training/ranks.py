@@ -10,8 +10,8 @@ from torch.utils.data import Subset
 
 from levyjepa.conf.compose import compose
 from levyjepa.data import Source, load_source
+from levyjepa.training.fit import Images
 from levyjepa.training.module import LevyJEPA
-from levyjepa.training.run import Images
 
 BATCH = 12
 SETTINGS = (

@@ -14,8 +14,8 @@ from levyjepa.conf.compose import compose
 from levyjepa.data import Source, train_loader
 from levyjepa.data.images import Images as Pictures
 from levyjepa.objectives import LevyRegularizer
+from levyjepa.training.fit import Images
 from levyjepa.training.module import LevyJEPA, build_objective, schedule
-from levyjepa.training.run import Images
 
 
 def step(config, source, module: LevyJEPA | None = None) -> tuple[LevyJEPA, Trainer]:

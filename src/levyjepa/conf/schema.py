@@ -115,6 +115,7 @@ class TrainerConfig:
     gradient_clip: float | None = None
     compile: bool = False
     progress: bool = True
+    evaluate: bool = True  # after training; the same command with true evaluates later
     max_steps: int = -1
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from levyjepa import laws
 from levyjepa.data import normalise
 from levyjepa.evaluation import jump_map
 from levyjepa.training.run import Trained
@@ -27,10 +26,9 @@ def read_jumps(trained: Trained, path: str | Path) -> tuple[np.ndarray, np.ndarr
     """
     image = _picture(Path(path), trained)
     tensor = torch.from_numpy(image).permute(2, 0, 1)[None]
-    law = laws.parse(trained.config.objective.law)
     with torch.inference_mode():
         field = trained.network(normalise(tensor, trained.mean, trained.std)).field
-        probability = jump_map(field, law, rescale=trained.config.objective.gamma == 0)
+        probability = jump_map(field, trained.law, rescale=trained.config.objective.gamma == 0)
     return image, probability[0].numpy()
 
 

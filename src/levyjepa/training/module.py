@@ -70,10 +70,7 @@ class LevyJEPA(LightningModule):
     @property
     def law(self) -> laws.Law:
         """The law of the field's increments, as far as it is learned."""
-        levy = self.objective.levy
-        if isinstance(levy, LevyRegularizer) and isinstance(levy.law, laws.Law):
-            return levy.law
-        return laws.parse(self.config.objective.law)
+        return law_of(self.objective, self.config.objective)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the loss of a batch of views, LeJEPA's and the probe's."""
@@ -191,6 +188,14 @@ def build_objective(config: ObjectiveConfig) -> LeJEPA:
     return LeJEPA(
         levy=levy, sigreg=sigreg, gamma=config.gamma, lamb=config.lamb, kappa=config.kappa
     )
+
+
+def law_of(objective: LeJEPA, config: ObjectiveConfig) -> laws.Law:
+    """The law of the field's increments, as far as an objective has learned it."""
+    levy = objective.levy
+    if isinstance(levy, LevyRegularizer) and isinstance(levy.law, laws.Law):
+        return levy.law
+    return laws.parse(config.law)
 
 
 def schedule(step: int, warmup: int, steps: int, floor: float) -> float:
