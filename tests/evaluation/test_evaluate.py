@@ -123,7 +123,8 @@ def streets(shared_data, tmp_path_factory) -> tuple[DataConfig, Network]:
 
 def test_masks_judge_segmentation_and_boundaries(streets):
     config, network = streets
-    found = evaluate(network, load_source(config), config, law=LAW, prior=True)
+    learned = LAW.learnable_copy()
+    found = evaluate(network, load_source(config), config, law=learned, prior=True)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert set(found) == {
         "representation",

@@ -82,7 +82,7 @@ def score_boundaries(maps: Tensor, masks: Tensor, tolerance: float = TOLERANCE) 
         raise ValueError("`maps` must be finite, got NaN or infinite values.")
     radius = math.ceil(positive("tolerance", tolerance) * math.hypot(*maps.shape[1:]))
     disk = _disk(radius)
-    truth, values = find_boundaries(masks), maps.numpy()
+    truth, values = find_boundaries(masks), maps.detach().numpy()
     if not truth.any():
         raise ValueError("`masks` must hold a boundary between two classes, got none.")
     judged = np.logical_not(ndimage.binary_dilation((masks == VOID).numpy(), disk))

@@ -94,6 +94,7 @@ def evaluate(
                 progress(f"{name}: few labels")
                 found[name]["low_shot"] = _few(seen, judged, seed)
     kept = {text: lattice.parse(text) for text in stencils}
+    law = None if law is None else law.constant_copy().cpu()
     for name, model in networks.items():
         progress(f"{name}: health of the representation")
         embedding, projection, field, both = _look(

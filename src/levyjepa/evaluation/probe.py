@@ -4,8 +4,10 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -119,7 +121,7 @@ def _probe(train: Features, test: Features, folds: int, seed: int) -> Accuracy:
         score = float(
             np.mean(
                 [
-                    _classifier(c).fit(x[fit], y[fit]).score(x[held_out], y[held_out])
+                    _fitted(c, x[fit], y[fit]).score(x[held_out], y[held_out])
                     for fit, held_out in splits
                 ]
             )
@@ -128,8 +130,14 @@ def _probe(train: Features, test: Features, folds: int, seed: int) -> Accuracy:
             best, best_score = c, score
         if score < best_score - 2 * math.sqrt(best_score * (1 - best_score) / judged):
             break
-    hits = _classifier(best).fit(x, y).predict(test.embedding.numpy()) == test.labels.numpy()
+    hits = _fitted(best, x, y).predict(test.embedding.numpy()) == test.labels.numpy()
     return Accuracy(int(hits.sum()), len(hits), {"C": best})
+
+
+def _fitted(c: float, x: np.ndarray, y: np.ndarray) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # near the minimum is near enough
+        return _classifier(c).fit(x, y)
 
 
 def _classifier(c: float) -> Pipeline:

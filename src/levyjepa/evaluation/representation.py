@@ -150,6 +150,7 @@ def _gaussian_null(rows: int, width: int, seed: int) -> tuple[Tensor, float, flo
     return directions, mean(drawn), stdev(drawn)
 
 
+@torch.no_grad()
 def levy_misfit(
     field: Tensor, law: Law, stencil: Stencil, rescale: bool = False, seed: int = 0
 ) -> float:
@@ -182,7 +183,6 @@ def levy_misfit(
         samples = samples * (law.variance(stencil.volume) / mean_square) ** 0.5
     rule = equispaced(law, volume=stencil.volume)
     room = tuple(n - e for n, e in zip(field.shape[1:-1], stencil.extent, strict=True))
-    with torch.no_grad():
-        chance = null(law, stencil.volume, rule, overlaps(stencil, room), field.shape[-1])
-        score = (statistic(samples, law, stencil.volume, rule) - chance.mean) / chance.std
+    chance = null(law, stencil.volume, rule, overlaps(stencil, room), field.shape[-1])
+    score = (statistic(samples, law, stencil.volume, rule) - chance.mean) / chance.std
     return score.mean().item()
