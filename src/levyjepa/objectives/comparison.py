@@ -132,6 +132,7 @@ class Comparison(nn.Module):
         return self._nulls[key]
 
 
+@torch.compiler.disable  # tables, made once by numpy
 @lru_cache(maxsize=64)
 def _tilings(stencil: Stencil, shape: tuple[int, ...], device: torch.device) -> list[Tensor]:
     return [torch.from_numpy(part).to(device) for part in tilings(stencil, shape)]

@@ -79,8 +79,8 @@ class LevyRegularizer(nn.Module):
         super().__init__()
         if not isinstance(law, (Law, IndependentCoordinates)):
             raise TypeError(f"`law` must be a Law or IndependentCoordinates, got {law!r}.")
-        stencils = tuple(stencils)
-        if not stencils or not all(isinstance(stencil, Stencil) for stencil in stencils):
+        some = isinstance(stencils, Sequence) and len(stencils) > 0
+        if not some or not all(isinstance(stencil, Stencil) for stencil in stencils):
             raise TypeError(f"`stencils` must be one Stencil or more, got {stencils!r}.")
         if len({stencil.ndim for stencil in stencils}) != 1:
             raise ValueError("`stencils` must have one number of axes.")
