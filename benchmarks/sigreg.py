@@ -39,7 +39,7 @@ def main() -> None:
         "fused and compiled": lambda: step(compiled(z, directions)),
     }
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    print(table(cases, "plain"))
+    print(table(cases, "plain")[0])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ python benchmarks/statistic.py | python docs/paper/cost.py
 import sys
 from pathlib import Path
 
-setting, *table = sys.stdin.read().strip().splitlines()
+setting, *lines = sys.stdin.read().strip().splitlines()
+table = [line for line in lines if line.startswith("|")]
 rows = [line.strip("| ").split(" | ") for line in table[2:]]
 (Path(__file__).parent / "figures" / "cost.tex").write_text(
     f"\\newcommand{{\\costsetting}}{{{setting}}}\n"

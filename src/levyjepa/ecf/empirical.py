@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_CHUNK = {"cpu": 2**16, "cuda": 2**20}  # samples at a time
+_CHUNK = {"cpu": 2**16, "cuda": 2**19}  # samples at a time
 
 
 def empirical_cf(
