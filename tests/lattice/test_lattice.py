@@ -41,6 +41,7 @@ def test_volumes():
     assert [diamond().volume, diamond(3).volume, line(3, 1, 4).volume] == [2, 18, 4]
     assert box(3, 2, pace=(0.5, 1, 1)).volume == 4
     assert line(2, 0, 3, pace=(0.25, 1)).volume == 0.75
+    assert line(2, 0, 3, pace=(1e-20, 1e20)).volume == 3e-20
 
 
 def test_increments_by_hand():

@@ -35,7 +35,13 @@ __all__ = [
 def parse(text: str) -> Stencil:
     """The stencil that `text` names, as in a configuration file.
 
+    Raises:
+        TypeError: the text is not a text.
+        ValueError: it is not a stencil.
+
     >>> parse("box(2, side=2)") == box(2, side=2)
     True
     """
+    if not isinstance(text, str):
+        raise TypeError(f"A stencil's text must be a string, got {text!r}.")
     return evaluate(text, {"box": box, "diamond": diamond, "line": line}, "stencil")

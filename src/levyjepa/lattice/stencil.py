@@ -5,6 +5,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +33,9 @@ class Stencil:
     steps: tuple[Offset, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("offsets", "steps"):
+            object.__setattr__(self, name, _vectors(name, getattr(self, name)))
+        object.__setattr__(self, "signs", _vectors("signs", (self.signs,))[0])
         if not self.offsets or len(self.offsets) != len(self.signs):
             raise ValueError(
                 f"`offsets` and `signs` must be equally many, got {len(self.offsets)} "
@@ -53,17 +58,19 @@ class Stencil:
         Its volume is that of the parallelepiped they span, sqrt(det(S P^2 S^T)), with P the
         diagonal of `pace`, the length of one lattice step along each axis (1 if None).
         """
-        steps = tuple(tuple(int(n) for n in step) for step in steps)
+        steps = _vectors("steps", steps)
+        if not steps or len({len(step) for step in steps}) != 1 or not steps[0]:
+            raise ValueError(f"`steps` must be vectors of one length, got {steps}.")
         ndim = len(steps[0])
         paces = (1.0,) * ndim if pace is None else tuple(checks.positive("pace", p) for p in pace)
         if len(paces) != ndim:
             raise ValueError(f"`pace` must have a length for each of {ndim} axes, got {paces}.")
+        if np.linalg.matrix_rank(np.array(steps)) < len(steps):
+            raise ValueError(f"`steps` must span a volume, got {steps}.")
         scaled = np.array(steps) * np.array(paces)
         volume = math.sqrt(max(float(np.linalg.det(scaled @ scaled.T)), 0.0))
-        if volume < 1e-12 * math.prod(paces):
-            raise ValueError(f"`steps` must span a volume, got {steps}.")
         corners = _corners(steps)
-        return cls(tuple(corners), tuple(corners.values()), round(volume, 12), steps)
+        return cls(tuple(corners), tuple(corners.values()), float(f"{volume:.12g}"), steps)
 
     @property
     def ndim(self) -> int:
@@ -104,6 +111,17 @@ class Stencil:
             if np.linalg.matrix_rank(np.array([*rows, unit])) > len(rows):
                 rows.append(unit)
         return np.array(rows)
+
+
+def _vectors(name: str, value: Any) -> tuple[Offset, ...]:
+    """`value` as tuples of integers; raise if it is something else."""
+    try:
+        rows = [tuple(row) for row in value]
+    except TypeError:
+        rows = [(value,)]
+    if not all(isinstance(n, Integral) and not isinstance(n, bool) for row in rows for n in row):
+        raise TypeError(f"`{name}` must be tuples of integers, got {value!r}.")
+    return tuple(tuple(int(n) for n in row) for row in rows)
 
 
 def _corners(steps: Sequence[Offset]) -> dict[Offset, int]:

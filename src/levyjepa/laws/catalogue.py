@@ -8,6 +8,7 @@ from levyjepa.laws.laplace import LaplaceJumps
 from levyjepa.laws.law import Law
 from levyjepa.laws.normal_inverse_gaussian import NormalInverseGaussian
 from levyjepa.laws.poisson import CompoundPoisson
+from levyjepa.laws.scale import Scaled, ScaledJumps
 from levyjepa.laws.stable import Stable
 from levyjepa.laws.student_t import StudentTJumps
 from levyjepa.laws.variance_gamma import VarianceGammaJumps
@@ -26,6 +27,7 @@ ALL_LAWS: tuple[Law, ...] = (
 
 _NAMES = {type(m).__name__: type(m) for law in ALL_LAWS for m in law.modules()}
 _NAMES = {name: kind for name, kind in _NAMES.items() if name not in ("Sum", "ModuleList")}
+_NAMES |= {"Scaled": Scaled, "ScaledJumps": ScaledJumps}
 
 
 def parse(text: str) -> Law:
