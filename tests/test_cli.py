@@ -12,6 +12,7 @@ from sklearn.datasets import load_sample_image
 from levyjepa.cli import main
 from levyjepa.conf.schema import DataConfig
 from levyjepa.data import load_source
+from levyjepa.training import run
 
 QUICK = (
     "data=folder",
@@ -58,7 +59,7 @@ def test_no_command_shows_help(capsys):
     assert main([]) == 0
     said = capsys.readouterr().out
     assert "evaluate" in said
-    assert "experiment=demo|exp1|exp2" in said
+    assert "|demo|exp1|exp2" in said
 
 
 @pytest.mark.parametrize("command", ["train", "experiment", "evaluate", "jumps", "report"])
@@ -73,6 +74,7 @@ def test_settings_can_be_read_before_a_run(capsys):
     assert main(["train", "--settings", "objective.gamma=0.5"]) == 0
     said = capsys.readouterr().out
     assert "gamma: 0.5" in said
+    assert "limit: null  # at most so many images of each split" in said
     assert "image_size: 28" in said
 
 
@@ -94,7 +96,13 @@ def test_a_finished_run_is_kept(here, capsys):
         (["train", "objective.gama=1"], "Unknown key `objective.gama`; did you mean"),
         (["train", "data=folder", "data.path=nowhere"], "nowhere"),
         (["train", *QUICK, "run_dir=first", "seed=1"], "`seed=0`, not 1"),
-        (["train", *QUICK, "data.batch_size=2000"], "`data.batch_size` must be at most"),
+        (["train", *QUICK, "run_dir=first", "trainer.max_epochs=9"], "a run's length is fixed"),
+        (
+            ["train", "data=parquet", "data.path=first/config.yaml"],
+            "must be a folder, got the file",
+        ),
+        (["report", "nowhere"], "`DIR` must be a folder, but there is none at nowhere"),
+        (["report", "first", "nowhere"], "`DIR` must be a folder, but there is none at nowhere"),
         (["experiment"], "needs a grid"),
         (["evaluate", "nowhere.ckpt"], "`checkpoint` must be a file, got nowhere.ckpt"),
         (["evaluate", "images/0/0.png"], "is no checkpoint"),
@@ -109,6 +117,28 @@ def test_an_error_is_one_line(arguments, message, here, capsys):
     assert said.startswith(f"levyjepa {arguments[0]}: ")
     assert message in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", *QUICK, "run_dir=new", "data.batch_size=2000"], "must be at most"),
+        (["train", *QUICK, "run_dir=new", "model.name=vit_foo"], "must be a ViT of timm"),
+        (["jumps", "first", "nowhere.png", "--out", "new"], "`image` must be a file"),
+    ],
+)
+def test_what_can_t_begin_leaves_no_folder(arguments, message, here, capsys):
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("words", [["--gamma=0"], ["--gamma", "0"], ["--objective.gamma=0"]])
+def test_a_setting_with_dashes_is_shown_without(words, capsys):
+    with pytest.raises(SystemExit) as done:
+        main(["train", *words])
+    assert done.value.code == 2
+    assert "a setting has no dashes: objective.gamma=" in capsys.readouterr().err
 
 
 def test_an_unknown_command_ends_with_2(capsys):
@@ -143,13 +173,35 @@ def test_ctrl_c_says_how_to_go_on(here, monkeypatch, capsys):
     assert (here / "stopped" / "report.html").is_file()
 
 
-def test_evaluate_judges_a_checkpoint(here, capsys):
-    assert main(["evaluate", "first/checkpoints/best.ckpt"]) == 0
+def test_a_run_is_evaluated_later(here, monkeypatch, capsys, caplog):
+    later = ["train", *QUICK, "trainer.max_steps=1", "run_dir=later"]
+    with caplog.at_level("INFO", "levyjepa"):
+        assert main([*later, "trainer.evaluate=false"]) == 0
+    assert "images: 98 training and 20 test images of 10 classes: 0, 1, 2" in caplog.text
+    assert "the same command with trainer.evaluate=true" in capsys.readouterr().err
+    assert "later is trained and not evaluated" in Path("later/report.html").read_text("utf-8")
+
+    def interrupted(*args, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "evaluate", interrupted)
+        assert main(later) == 130
+    said = capsys.readouterr().err
+    assert said.rstrip().endswith("run_dir=later")
+    before = Path("later/metrics.csv").read_text()
+    assert main(later) == 0
+    assert Path("later/evaluation.json").is_file()
+    assert Path("later/metrics.csv").read_text() == before
+
+
+def test_evaluate_judges_a_run_folder_s_last_checkpoint(here, capsys):
+    assert main(["evaluate", "first"]) == 0
+    assert (here / "first/checkpoints/last.images.json").is_file()
     said = capsys.readouterr().out
     assert "linear probe: " in said
     assert "random encoder, knn: " in said
     assert "pixels, linear probe: " in said
-    assert (here / "first/checkpoints/best.images.json").is_file()
 
 
 def test_jumps_are_drawn_over_pictures_of_any_shape(here):

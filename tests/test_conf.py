@@ -1,8 +1,10 @@
 """Settings: presets say what they promise, and wrong settings are named."""
 
 import pytest
+import yaml
 
 from levyjepa.conf.compose import ConfigError, amend, compose, from_dict, to_dict
+from levyjepa.conf.explain import explain
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,26 @@ def test_data_chooses_a_model_and_views_that_fit_unless_told_otherwise():
     assert compose(["model.overrides.reg_tokens=4"]).model.overrides["reg_tokens"] == 4
 
 
+def test_a_model_named_by_hand_keeps_nothing_of_another_that_a_preset_shaped():
+    size = "data.image_size=32"
+    model = compose([size, "model.name=vit_small_patch8_224"]).model
+    assert (model.patch_size, model.overrides) == (None, {})
+    model = compose(["model.name=vit_small_patch8_224", "model.patch_size=4"]).model
+    assert (model.patch_size, model.overrides) == (4, {})
+    given = ["model.name=vit_small_patch8_224", "model.overrides.depth=2", "model.patch_size=4"]
+    assert compose(given).model.overrides == {"depth": 2}
+    assert compose([*given[::2], "model.overrides={depth:3}"]).model.overrides == {"depth": 3}
+    assert compose(["model.embedding_dim=64"]).model.overrides["embed_dim"] == 96
+
+
+def test_settings_explain_themselves_in_yaml():
+    config = compose(["experiment=demo", "views.groups=[{count:1},{count:2,size:20}]"])
+    text = explain(config)
+    assert yaml.safe_load(text) == to_dict(config)
+    assert "lr: 0.01  # at batch 256; scaled by sqrt(batch / 256)" in text
+    assert "optimizer:  # AdamW, a linear warm-up, then a cosine." in text
+
+
 def test_settings_survive_a_file():
     config = compose(["experiment=demo"])
     assert to_dict(from_dict(to_dict(config))) == to_dict(config)
@@ -87,6 +109,10 @@ def test_settings_survive_a_file():
         ("objective.kappa=-0.1", "`objective.kappa` must"),
         ("objective.lamb=1.5", "`objective.lamb` must be between 0 and 1, got 1.5"),
         ("objective.law=Gauss()", "`objective.law`: .*Gauss"),
+        ("objective.law=Browian(1)", "there is no `Browian`; did you mean `Brownian`"),
+        ("objective.law=Brownian(-0.2)", r"must be positive, got -0\.2\.$"),
+        ("objective.law=Brownian(1),Brownian(2)", "`objective.law` must be one value, got"),
+        ("hydra/launcher=elsewhere", "needs `pip install hydra-elsewhere-launcher`"),
         ("objective.stencils=[bux(2)]", r"`objective.stencils\[0\]`: .*bux"),
         ("objective.stencils=[box(3)]", r"`objective.stencils\[0\]` must be of 2 dimensions"),
         ("objective.quadrature=simpson", "must be one of equispaced, gauss_laguerre"),

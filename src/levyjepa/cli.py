@@ -17,16 +17,21 @@ USAGE = {
         "levyjepa train data=mnist5k objective.gamma=1 run_dir=runs/first",
     ),
     "experiment": (
-        "Train a paired grid of runs, then compare them; finished cells are kept.",
+        "Train a paired grid of runs, then compare them; finished cells are kept. Cells run one "
+        "after another, or side by side with hydra/launcher=joblib (pip install "
+        "hydra-joblib-launcher; hydra.launcher.n_jobs=2), or on a cluster with "
+        "hydra/launcher=submitit_slurm (pip install hydra-submitit-launcher; "
+        "hydra.launcher.partition=NAME hydra.launcher.gpus_per_node=1).",
         "levyjepa experiment experiment=demo seed=0,1,2",
     ),
     "evaluate": (
-        "Judge a checkpoint's frozen features by a linear probe and weighted kNN.",
-        "levyjepa evaluate runs/first/checkpoints/last.ckpt",
+        "Judge frozen features of a checkpoint, or of a run folder's last one: linear probe, kNN, "
+        "few labels, masks.",
+        "levyjepa evaluate runs/first",
     ),
     "jumps": (
         "Draw the probability of a jump at every patch corner over images: PNG and .npy.",
-        "levyjepa jumps runs/first/checkpoints/last.ckpt photo.jpg --out jumps",
+        "levyjepa jumps runs/first photo.jpg --out jumps",
     ),
     "diagnose": (
         "Ask a frozen ViT's patch tokens whether they follow a Lévy law, and which: a checkpoint "
@@ -34,7 +39,8 @@ USAGE = {
         "levyjepa diagnose vit_small_patch8_224 data=mnist5k layers=6,12 run_dir=runs/vit",
     ),
     "report": (
-        "Draw a run's or an experiment's report.html anew; several folders give one page.",
+        "Draw a run's or an experiment's report.html anew. Several folders give one page: runs "
+        "that differ in settings are its cells, paired where they share seeds.",
         "levyjepa report runs/demo",
     ),
 }
@@ -50,14 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given:
         parser.print_help()
         return 0
-    options = parser.parse_args(given)
+    options, unknown = parser.parse_known_args(given)
+    if unknown:
+        parser.error(_unrecognised(unknown))
+    options.given = given
     options.debug = options.debug or bool(os.environ.get("LEVYJEPA_DEBUG"))
     logging.basicConfig(format="%(message)s")
     logging.getLogger("levyjepa").setLevel(logging.DEBUG if options.debug else logging.INFO)
     try:
         return options.run(options)
     except KeyboardInterrupt as interruption:
-        _say(f"{interruption or 'Interrupted.'}\nTo go on: {_again(options, interruption)}")
+        text = str(interruption) or "Interrupted."
+        _say(f"{text}\nTo go on: {_again(options, interruption)}")
         return 130
     except Exception as error:
         if options.debug:
@@ -69,15 +79,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from omegaconf import OmegaConf
-
-    from levyjepa.conf.compose import compose, to_dict
-    from levyjepa.training.run import train
+    from levyjepa.conf.compose import compose
+    from levyjepa.conf.explain import explain
 
     config = compose(options.overrides)
     if options.settings:
-        _out(OmegaConf.to_yaml(to_dict(config)).rstrip())
+        _out(explain(config))
         return 0
+    from levyjepa.training.run import train
+
     _quieten(options)
     result = train(config)
     if not _first():
@@ -90,6 +100,8 @@ def _train(options: argparse.Namespace) -> int:
         if value is not None:
             _out(f"online probe, {name}: {100 * value:.2f} %")
     _scores(result.evaluation)
+    if not result.evaluation:
+        _say("Not evaluated; the same command with trainer.evaluate=true does it.")
     _out(f"report: {run_report(result.run_dir)}")
     return 0
 
@@ -114,13 +126,26 @@ def _evaluate(options: argparse.Namespace) -> int:
     from levyjepa.conf.compose import amend
     from levyjepa.data import load_source
     from levyjepa.evaluation import evaluate
-    from levyjepa.training.run import load
+    from levyjepa.training.run import checkpoint_file, load, stages
 
-    trained = load(options.checkpoint)
+    checkpoint = checkpoint_file(options.checkpoint)
+    trained = load(checkpoint)
     config = amend(trained.config, options.overrides)
     source = load_source(config.data)
-    found = evaluate(trained.network, source, config.data, device=_device(config), seed=config.seed)
-    path = options.checkpoint.with_suffix(f".{source.name}.json")
+    with stages(config.trainer.progress) as progress:
+        found = evaluate(
+            trained.network,
+            source,
+            config.data,
+            device=_device(config),
+            seed=config.seed,
+            law=trained.law,
+            stencils=config.objective.stencils,
+            prior=config.objective.gamma > 0,
+            views=config.views,
+            progress=progress,
+        )
+    path = checkpoint.with_suffix(f".{source.name}.json")
     path.write_text(json.dumps(found, indent=2), "utf-8")
     _scores(found)
     _out(f"written: {path}")
@@ -135,9 +160,9 @@ def _jumps(options: argparse.Namespace) -> int:
     from levyjepa.training.run import load
 
     trained = load(options.checkpoint)
-    options.out.mkdir(parents=True, exist_ok=True)
     for path in options.images:
         image, probability = read_jumps(trained, path)
+        options.out.mkdir(parents=True, exist_ok=True)
         target = options.out / path.stem
         np.save(target.with_suffix(".npy"), probability)
         draw_jumps(image, probability, target.with_suffix(".png"))
@@ -223,17 +248,28 @@ def _again(options: argparse.Namespace, interruption: KeyboardInterrupt) -> str:
     run_dir: Any = getattr(interruption, "run_dir", None)
     if options.command == "train" and run_dir:
         overrides = [o for o in overrides if not o.startswith("run_dir=")] + [f"run_dir={run_dir}"]
-    rest = overrides if options.command in ("train", "experiment") else ["…"]
-    return shlex.join(["levyjepa", options.command, *rest])
+        return shlex.join(["levyjepa", options.command, *overrides])
+    return shlex.join(["levyjepa", *options.given])
 
 
-def _scores(found: dict[str, Any], stem: str = "") -> None:
-    for name, value in found.items():
-        if isinstance(value, dict):
-            if "accuracy" in value:
-                _out(f"{stem}{name.replace('_', ' ')}: {100 * value['accuracy']:.2f} %")
-            else:
-                _scores(value, f"{stem}{name.replace('_', ' ')}, ")
+def _unrecognised(words: list[str]) -> str:
+    """What to write instead of an option that is a setting."""
+    from levyjepa.conf.compose import known_keys
+
+    text = f"unrecognized arguments: {' '.join(words)}"
+    name, _, value = words[0].lstrip("-").replace("-", "_").partition("=")
+    keys = [key for key in known_keys() if name in (key, key.rsplit(".", 1)[-1])]
+    return f"{text}; a setting has no dashes: {keys[0]}={value or 'VALUE'}" if keys else text
+
+
+def _scores(found: dict[str, Any]) -> None:
+    from levyjepa.training.comparison import is_share, scores
+
+    for metric, value in scores(found).items():
+        if is_share(metric):
+            _out(f"{metric.replace('/', ', ').replace('_', ' ')}: {100 * value:.2f} %")
+    if found.get("representation", {}).get("collapsed"):
+        _say("The embeddings have collapsed: they lie on a point or a line.")
 
 
 def _device(config: Any) -> str:

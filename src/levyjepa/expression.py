@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 
@@ -25,9 +26,12 @@ def evaluate(text: str, names: Mapping[str, Any], what: str) -> Any:
             case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if name in names:
                 named = {keyword.arg or "": value(keyword.value) for keyword in keywords}
                 return names[name](*map(value, args), **named)
+            case ast.Call(func=ast.Name(id=name)) if near := get_close_matches(name, names, n=1):
+                raise ValueError(f"there is no `{name}`; did you mean `{near[0]}`?")
         raise ValueError(f"`{ast.unparse(node)}` is not one of {', '.join(names)}")
 
     try:
         return value(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, TypeError, ValueError) as error:
-        raise ValueError(f"{text!r} is not a {what}: {error}.") from error
+        reason = str(error) if str(error).endswith((".", "?")) else f"{error}."
+        raise ValueError(f"{text!r} is not a {what}: {reason}") from error

@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from levyjepa.conf.checks import ConfigError, check
@@ -45,7 +45,26 @@ def compose(overrides: list[str]) -> Config:
             composed = hydra_compose("config", [override.input_line or "" for override in parsed])
         except (HydraException, OmegaConfBaseException) as error:
             raise _explained(error) from error
-    return from_dict(composed)
+    return settled(composed, parsed)
+
+
+def settled(composed: DictConfig, parsed: list[Override]) -> Config:
+    """What Hydra composed, checked; `model.name` given by hand drops what a preset said of another.
+
+    That is, the patch size and the further arguments that were not given by hand.
+    """
+    settings: Any = OmegaConf.to_container(composed, resolve=True)
+    given = {override.key_or_group: override for override in parsed}
+    if "model.name" in given:
+        model, whole = settings["model"], given.get("model.overrides")
+        kept = {key.removeprefix(FREE) for key in given if key.startswith(FREE)}
+        kept |= set(whole.value() or ()) if whole else set()  # pyright: ignore[reportArgumentType]
+        model["overrides"] = {
+            key: value for key, value in model["overrides"].items() if key in kept
+        }
+        if "model.patch_size" not in given:
+            model["patch_size"] = None
+    return from_dict(settings)
 
 
 def from_dict(settings: Any) -> Config:
@@ -109,7 +128,7 @@ def parse(overrides: list[str]) -> list[Override]:
         if key in GROUPS and not override.is_delete():
             _among(f"preset `{key}=", str(value), _presets(key))
         elif not key.startswith(("hydra.", "hydra/", "views.groups.", FREE)):
-            _among("key `", key, _known_keys())
+            _among("key `", key, known_keys())
         if key.startswith("experiment.") and "experiment" not in chosen:
             raise ConfigError(f"`{key}` needs a preset, such as `experiment=demo`.")
     return parsed
@@ -135,7 +154,8 @@ def _several(text: str) -> list[str]:
     return [ast.get_source_segment(text, law) or text for law in laws]
 
 
-def _known_keys() -> list[str]:
+def known_keys() -> list[str]:
+    """Every key of a configuration, with dots, branches included."""
     return list(flat(to_dict(Config(experiment=ExperimentConfig()))))
 
 
@@ -161,6 +181,9 @@ def _explained(error: Exception) -> ConfigError:
     while isinstance(cause, HydraException) and cause.__cause__ is not None:
         cause = cause.__cause__
     text = str(cause)
+    if found := re.search(r"hydra/launcher/(\w+)", text):
+        package = f"hydra-{found[1].split('_')[0]}-launcher"
+        return ConfigError(f"`hydra/launcher={found[1]}` needs `pip install {package}`.")
     key = getattr(cause, "full_key", None) or ""
     if key and (found := re.search(r"Value '(.*)' of type '\w+' .* to (\w+)", text)):
         value, kind = found.groups()

@@ -318,6 +318,8 @@ def _existing(config: DataConfig) -> Path:
     if config.path is None:
         raise ValueError(f"`data.path` must be a folder for data={config.source}, got none.")
     folder = Path(config.path).expanduser()
+    if folder.is_file():
+        raise ValueError(f"`data.path` must be a folder, got the file {folder}.")
     if not folder.is_dir():
         raise FileNotFoundError(f"`data.path` must be a folder, but there is none at {folder}.")
     return folder

@@ -16,9 +16,9 @@ import numpy as np
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from levyjepa.conf.compose import FOLDER, ConfigError, compose, flat, from_dict, parse, to_dict
+from levyjepa.conf.compose import FOLDER, ConfigError, compose, flat, parse, settled, to_dict
 from levyjepa.conf.schema import Config, ExperimentConfig
 from levyjepa.training.comparison import (
     Difference,
@@ -229,12 +229,13 @@ def _written(value: Any) -> str:
 
 def _cell(settings: DictConfig, root: Path, keys: list[str]) -> Cell:
     """Hydra's job: one run; a failure is a result, so that the other cells go on."""
-    given = {o.key_or_group: o.value() for o in parse(list(HydraConfig.get().overrides.task))}
+    parsed = parse(list(HydraConfig.get().overrides.task))
+    given = {override.key_or_group: override.value() for override in parsed}
     overrides = {key: given[key] for key in keys}
     run_dir = root / _folder(overrides)
     here = {"overrides": overrides, "run_dir": str(run_dir)}
     try:
-        config: Config = from_dict(OmegaConf.to_container(settings, resolve=True))
+        config = settled(settings, parsed)
         log.info("%s%s", run_dir, ": finished before" if is_finished(run_dir) else "")
         result = train(replace(config, run_dir=str(run_dir)))
     except Exception as error:
