@@ -174,6 +174,17 @@ def test_an_unfinished_run_says_so(make_run):
     assert "Increments" not in text
 
 
+def test_a_collapsed_run_says_so(make_run):
+    run = make_run()
+    assert "has collapsed" not in Page(run_report(run)).text
+    found = json.loads((run / "evaluation.json").read_text("utf-8"))
+    found["representation"] = {"effective_rank": 1.0, "collapsed": True}
+    (run / "evaluation.json").write_text(json.dumps(found), "utf-8")
+    assert (
+        "run has collapsed: its embeddings lie on a point or a line" in Page(run_report(run)).text
+    )
+
+
 def test_a_folder_with_a_config_alone_still_makes_a_page(make_run):
     run = make_run(finished=False)
     (run / "metrics.csv").unlink()

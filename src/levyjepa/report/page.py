@@ -127,7 +127,7 @@ def _write(
     pictured = _pictured(groups)
     left = len(cells) - sum(len(group.cells) for group in pictured)
     drawings = [draw(group) for group in pictured]
-    law = runs[0].settings["objective.law"]
+    laws = list(dict.fromkeys(run.settings["objective.law"] for run in runs))
     alone = len(runs) == 1
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["shade"] = lambda colour: figures.VARIABLES.get(colour, colour)
@@ -136,7 +136,7 @@ def _write(
         template.render(
             title=title,
             lead=lead,
-            warnings=[*warnings, *(note for run in runs if (note := _unfinished(run)))],
+            warnings=[*warnings, *(note for run in runs if (note := _warning(run)))],
             labelled=any(run.labelled for run in runs),
             evaluated=any("linear_probe" in run.evaluation for run in runs),
             tables=(
@@ -152,8 +152,8 @@ def _write(
             pictured=f"Pictures are of the first {len(cells) - left} settings." if left else "",
             palette=list(enumerate(figures.PALETTE)),
             ramp=", ".join(pictures.ramp()),
-            laws=list(dict.fromkeys(run.settings["objective.law"] for run in runs)),
-            expected=expected_jumps(law),
+            laws=laws,
+            expected=expected_jumps(laws[0]) if len(laws) == 1 else "",
             differing=differing(runs),
             runs=runs,
         ),
@@ -193,7 +193,9 @@ def _length(run: Run) -> str:
     return f"{run.epochs} epoch{'s' if run.epochs != 1 else ''}"
 
 
-def _unfinished(run: Run) -> str:
+def _warning(run: Run) -> str:
+    if run.evaluation.get("representation", {}).get("collapsed"):
+        return f"{run.folder.name} has collapsed: its embeddings lie on a point or a line."
     if run.finished:
         return ""
     planned = run.settings["trainer.max_epochs"]

@@ -20,6 +20,7 @@ from levyjepa.training.comparison import (
 NAMES = {"random_encoder": "Random encoder", "pixels": "Raw pixels"}
 HEADS = {
     "": "Labels told from frozen features",
+    "mean_token": "Labels told from the mean patch token",
     "low_shot": "With few labels",
     "segmentation": "Segmentation by a linear head on frozen tokens",
     "boundaries": "Boundaries of masks, found without labels",
