@@ -40,6 +40,8 @@ class Comparison(nn.Module):
         independent: bool,
     ) -> None:
         super().__init__()
+        if not isinstance(rule, Quadrature):
+            raise TypeError(f"`quadrature` must make a Quadrature, got {rule!r}.")
         self.stencil, self.step, self.cells, self.pool = stencil, rule.step, cells, pool
         self.calibrated, self.independent = calibrated, independent
         self.fixed = not any(parameter.requires_grad for parameter in law.parameters())
@@ -49,6 +51,7 @@ class Comparison(nn.Module):
         self.register_buffer("target", target, persistent=False)
         self._nulls: dict[tuple, tuple[Any, Any]] = {}
         self._rule = rule
+        self.wide = float(rule.nodes[-1]) > 1e6  # u x and its sums may leave float32
 
     def forward(self, field: Tensor, law: Law, mask: Tensor | None = None) -> Tensor:
         """The mean over samples, a scalar; `field` (B, *grid, C), `mask` (B, *grid)."""
@@ -74,7 +77,7 @@ class Comparison(nn.Module):
         if self.pool == "batch":  # the null of n images together is an nth of that of one
             mean = mean * total(len(field), mean)
         centre, deviation = self._null(law, field.shape[1:-1], field.shape[-1])
-        return ((mean - centre) / deviation).clamp_min(0)
+        return ((mean - centre) / deviation).clamp_min(0).to(field.dtype)
 
     def _distances(
         self, moves: Tensor, whole: Tensor | None, target: Tensor
@@ -104,7 +107,8 @@ class Comparison(nn.Module):
         if self.cells == "overlapping":
             return [slice(None)]
         shape = room(self.stencil, field.shape[1:-1])
-        return _tilings(self.stencil, shape, field.device)[: 1 if self.cells == "one" else None]
+        found = _tilings(self.stencil, shape, field.device)  # pyright: ignore
+        return found[: 1 if self.cells == "one" else None]
 
     def _null(self, law: Law, grid: Sequence[int], channels: int) -> tuple[Any, Any]:
         """Null mean and deviation of a sample from one image; a trained law's, as it is now."""

@@ -17,6 +17,6 @@ def invariance(projections: Tensor, num_global: int | None = None) -> Tensor:
     """
     checks.floating("projections", projections, 3, "(V, N, D)")
     z = projections if projections.dtype.itemsize >= 4 else projections.float()
-    if num_global is not None and not 1 <= num_global <= len(z):
+    if num_global is not None and not 1 <= checks.count("num_global", num_global) <= len(z):
         raise ValueError(f"`num_global` must be from 1 to {len(z)}, got {num_global}.")
     return (z - z[:num_global].mean(0)).square().mean()

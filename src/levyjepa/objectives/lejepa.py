@@ -48,10 +48,13 @@ class LeJEPA(nn.Module):
         self.lamb = checks.not_negative("lamb", lamb)
         if self.lamb > 1:
             raise ValueError(f"`lamb` must be from 0 to 1, got {lamb}.")
+        for name, term in (("levy", levy), ("sigreg", sigreg)):
+            if term is not None and not isinstance(term, nn.Module):
+                raise TypeError(f"`{name}` must be a module or None, got {term!r}.")
         if self.gamma > 0 and levy is None:
             raise ValueError(f"`levy` must be given where `gamma` is not 0, got gamma={gamma}.")
         self.levy = levy
-        self.sigreg = sigreg or SIGReg()
+        self.sigreg = SIGReg() if sigreg is None else sigreg
 
     def forward(
         self,
@@ -77,6 +80,10 @@ class LeJEPA(nn.Module):
         if field is None:
             raise ValueError("`field` must be given where `gamma` is not 0, got None.")
         fields = [field] if isinstance(field, Tensor) else list(field)
+        if not fields:
+            raise ValueError("`field` must be one field or more, got none.")
+        for each in fields:
+            checks.floating("field", each)
         images = sum(len(f) for f in fields)
         levy = torch.stack(
             [self.levy(f, generator=generator) * (len(f) / images) for f in fields]

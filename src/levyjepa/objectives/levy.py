@@ -100,6 +100,8 @@ class LevyRegularizer(nn.Module):
             self.law = IndependentCoordinates(*map(Pinned, law.laws))  # pyright: ignore
         elif learnable:
             self.law = Pinned(law)  # pyright: ignore
+        if quadrature is not None and not callable(quadrature):
+            raise TypeError(f"`quadrature` must make a Quadrature, got {quadrature!r}.")
         make = quadrature or (lambda law, volume: equispaced(law, volume=volume))
         self.terms = nn.ModuleList(
             Comparison(
@@ -153,7 +155,8 @@ class LevyRegularizer(nn.Module):
             ValueError: no image keeps a whole cell of some stencil. On a GPU, where to look would
                 be to wait, that stencil adds 0 instead.
         """
-        checks.floating("field", field)
+        if checks.floating("field", field).ndim < 3:
+            raise ValueError(f"`field` must be (B, *grid, C), got shape {tuple(field.shape)}.")
         if mask is not None:
             if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
                 raise TypeError(
@@ -167,9 +170,10 @@ class LevyRegularizer(nn.Module):
             field = field.where(mask[..., None], 0)
         laws, kinds = self._laws(), len(self.terms)
         with torch.autocast(field.device.type, enabled=False):
-            field = self._seen(
-                field if field.dtype.itemsize >= 4 else field.float(), rotation, generator
-            )
+            exact = torch.promote_types(field.dtype, torch.float32)
+            wide = any(term.wide for term in self.terms)
+            field = _limited(field) if wide else field.to(exact)
+            field = self._seen(field, rotation, generator)
             if (channels := field.shape[-1]) < kinds:
                 each = "law and stencil" if self.independent else f"of its {kinds} stencils"
                 raise ValueError(
@@ -179,7 +183,7 @@ class LevyRegularizer(nn.Module):
                 term(field[..., n::kinds], laws[n % len(laws)], mask)
                 for n, term in enumerate(self.terms)
             ]
-            return torch.stack(terms).mean()
+            return torch.stack(terms).mean().to(exact)
 
     def _seen(
         self, field: Tensor, rotation: Tensor | None, generator: torch.Generator | None
@@ -202,3 +206,11 @@ class LevyRegularizer(nn.Module):
         else:
             rotation = random_directions(channels, wide, *kind, generator, alike)
         return field @ rotation.to(field)
+
+
+def _limited(field: Tensor) -> Tensor:
+    """In float64, with a gradient that the dtype of `field` holds."""
+    limits, wide = torch.finfo(field.dtype), field.double()
+    if wide.requires_grad:
+        wide.register_hook(lambda grad: grad.clamp(limits.min, limits.max))
+    return wide

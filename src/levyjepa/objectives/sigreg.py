@@ -64,7 +64,7 @@ class SIGReg(nn.Module):
                 directions = random_directions(
                     dim, self.num_directions, z.dtype, z.device, generator, alike=True
                 )
-            elif directions.ndim != 2 or directions.shape[0] != dim:
+            elif checks.floating("directions", directions).shape[:-1] != (dim,):
                 raise ValueError(f"`directions` must be ({dim}, K), got {tuple(directions.shape)}.")
             along = (z @ directions.to(z)).transpose(1, 2).reshape(-1, samples)
             nodes, target = self.get_buffer("_nodes"), self.get_buffer("_target").to(z.dtype)
