@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from levyjepa.checks import count
+from levyjepa.checks import count, not_negative
 from levyjepa.conf.schema import DataConfig
 from levyjepa.data.source import load_source
 
@@ -77,6 +77,7 @@ class MovingDigits(Dataset):
         size: H = W in pixels, at least 42.
         digits: The least and the most digits of a scene.
         background: "textured" or "plain".
+        noise: The deviation of each pixel's Gaussian noise, anew in each frame, of 255.
         teleport: Probability for each digit and frame.
         vanish: Of a digit that is there, for each frame.
         appear: Of one that is not.
@@ -96,6 +97,7 @@ class MovingDigits(Dataset):
         digits: tuple[int, int] = (2, 3),
         background: str = "textured",
         *,
+        noise: float = 2.0,
         teleport: float = 0.03,
         vanish: float = 0.02,
         appear: float = 0.1,
@@ -117,7 +119,7 @@ class MovingDigits(Dataset):
         for name, chance in chances.items():
             if not 0 <= chance <= 1:
                 raise ValueError(f"`{name}` must be a probability in [0, 1], got {chance}.")
-        self.chances = chances
+        self.chances, self.noise = chances, not_negative("noise", noise)
         self.seed = count("seed", seed, least=0)
         self.ink, self.labels = _digits()[SPLITS.index(split)]
 
@@ -141,6 +143,7 @@ class MovingDigits(Dataset):
                 hue = random.random(3, np.float32)
                 _draw(frames, masks, path, self.ink[path.source], number, 255 * hue / hue.max())
             paths += scene
+        frames += np.float32(self.noise) * random.standard_normal(frames.shape, np.float32)
         positions = np.full((self.frames, len(paths), 2), np.nan, np.float32)
         events = [Event(int(frame), "cut", 0, None) for frame in cuts]
         for number, path in enumerate(paths, start=1):
@@ -148,7 +151,7 @@ class MovingDigits(Dataset):
             positions[there, number - 1] = path.at[path.there]
             events += [Event(t, kind, number, (y, x)) for t, kind, (y, x) in path.events]
         return DigitClip(
-            frames=torch.from_numpy(np.rint(frames).astype(np.uint8)),
+            frames=torch.from_numpy(frames.round().clip(0, 255).astype(np.uint8)),
             masks=torch.from_numpy(masks),
             positions=torch.from_numpy(positions),
             identities=tuple(Identity(int(self.labels[p.source]), p.source) for p in paths),

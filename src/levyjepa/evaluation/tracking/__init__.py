@@ -17,7 +17,7 @@ from levyjepa.evaluation.tracking.metrics import (
     region_similarity,
     score,
 )
-from levyjepa.evaluation.tracking.propagation import first_masks, propagate
+from levyjepa.evaluation.tracking.propagation import first_masks, propagate, time_jumps
 
 __all__ = [
     "Measure",
@@ -32,6 +32,7 @@ __all__ = [
     "region_similarity",
     "score",
     "score_results",
+    "time_jumps",
     "track",
     "write_clips",
     "write_masks",

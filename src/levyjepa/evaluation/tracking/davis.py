@@ -101,6 +101,7 @@ def track(
     side: int | None = 480,
     multiple: int = 64,
     batch: int = 8,
+    jumps: Callable[[Tensor], Tensor] | None = None,
     **protocol: Any,
 ) -> Tensor:
     """Follow objects through frames by the tokens of an encoder, which sees `batch` at a time.
@@ -112,6 +113,8 @@ def track(
         side: Pixels of the short side of what the encoder sees; None leaves the frames as they are.
         multiple: The long side keeps its proportion, rounded down to a multiple of so many pixels.
         batch: Frames.
+        jumps: From the clip's tokens (T, h, w, C) to the probability (T, h, w) that each jumped, as
+            `time_jumps`: nothing is taken across a cut. All tokens are held in memory then.
         protocol: What `propagate` takes further.
 
     Returns:
@@ -129,7 +132,10 @@ def track(
                 some = F.resize(some, size, antialias=True)
             yield from encode(some)
 
-    return propagate(tokens(), given, **protocol)
+    if jumps is None:
+        return propagate(tokens(), given, **protocol)
+    clip = torch.stack(list(tokens()))
+    return propagate(clip, given, jump=jumps(clip), **protocol)
 
 
 def evaluate_davis(

@@ -11,8 +11,11 @@ from torch.nn.functional import interpolate, normalize, one_hot
 
 from levyjepa.checks import count, floating, positive
 from levyjepa.evaluation.tracking.metrics import VOID
+from levyjepa.inference import jump_probability
+from levyjepa.laws import Law
 
 TILE = 8  # tokens a side
+CUT = 0.9  # of a frame's tokens jump at a cut
 
 
 def propagate(
@@ -43,9 +46,9 @@ def propagate(
         radius: Tokens.
         top: Tokens.
         temperature: Of the softmax.
-        jump: (T, h, w), or (T, 1, 1) of whole frames, the probability that a place jumped since
-            the frame before. A token takes nothing from before its place's last jump (of
-            probability above one half); with nothing to take from it is background.
+        jump: (T, h, w), the probability that a token jumped since the frame before, as `time_jumps`
+            gives it. Where at least nine tokens of ten jumped (probability above one half) the
+            scene was cut, and nothing is taken from before: objects must be given anew.
 
     Returns:
         (T, H, W) of uint8 on the masks' device: the id at each pixel, 0 for the background.
@@ -69,19 +72,17 @@ def propagate(
         if features.shape[:2] != grid:
             raise ValueError(f"`tokens` must keep their grid {grid}, got {features.shape[:2]}.")
         features = normalize(features.float(), dim=-1)
-        context = [*lasting, *recent]
-        if jump is not None:
-            calm = _calm(jump, t, features)
-            for frame in context:
-                frame.open &= calm
-        if context:
+        if jump is not None and _cut(jump, t, grid):
+            lasting.clear()
+            recent.clear()
+        if context := [*lasting, *recent]:
             labels = _compare(features, context, radius, top, temperature)
             mask = _decide(labels, ids, size)
         else:
             labels = features.new_zeros(*grid, len(ids))
             labels[..., 0] = 1
             mask = given[0].new_zeros(size)
-        frame = _Frame(features, labels, torch.ones_like(labels[..., 0], dtype=torch.bool))
+        frame = _Frame(features, labels)
         if t in given:
             told = torch.where(given[t] == VOID, 0, given[t])
             mask = torch.where(told > 0, told, mask)
@@ -111,17 +112,34 @@ def first_masks(masks: Tensor | Mapping[int, Tensor]) -> dict[int, Tensor]:
     return given
 
 
+def time_jumps(tokens: Tensor, law: Law) -> Tensor:
+    """The probability that each token of a clip jumped since the frame before; 0 in the first.
+
+    Args:
+        tokens: (T, h, w, C).
+        law: The law of a token's change from a frame to the next, Brownian and compound Poisson.
+
+    Returns:
+        (T, h, w) in [0, 1].
+    """
+    floating("tokens", tokens, 4, "(T, h, w, C)")
+    steps = tokens.diff(dim=0)
+    later = [jump_probability(steps, law, isotropic=True)] if len(steps) else []
+    return torch.cat([tokens.new_zeros(1, *tokens.shape[1:3]), *later])
+
+
 @dataclass
 class _Frame:
     """A frame that labels are taken from."""
 
     features: Tensor  # (h, w, C), of unit length
     labels: Tensor  # (h, w, K), the background first
-    open: Tensor  # (h, w) of bool: no jump since, at this place
 
     def tell(self, mask: Tensor, ids: Tensor) -> None:
         """Take the objects of a mask (H, W) for granted, at the pixel in each token's middle."""
-        small = interpolate(mask[None, None].float(), self.open.shape, mode="nearest-exact")[0, 0]
+        small = interpolate(mask[None, None].float(), self.labels.shape[:2], mode="nearest-exact")[
+            0, 0
+        ]
         small = small.to(self.labels.device)
         told = one_hot(torch.bucketize(small.to(ids.dtype), ids), len(ids)).to(self.labels)
         self.labels = torch.where((small > 0)[..., None], told, self.labels)
@@ -134,7 +152,6 @@ def _compare(
     height, width = features.shape[:2]
     sources = torch.stack([frame.features for frame in context])
     known = torch.stack([frame.labels for frame in context])
-    opened = torch.stack([frame.open for frame in context])
     labels = torch.empty_like(known[0])
     for y, x in product(range(0, height, TILE), range(0, width, TILE)):
         here = slice(y, y + TILE), slice(x, x + TILE)
@@ -142,13 +159,11 @@ def _compare(
         tile = features[here]
         near = _near(here[0], around[0], height, radius, tile.device)[:, None, :, None]
         near = near & _near(here[1], around[1], width, radius, tile.device)[None, :, None, :]
-        allowed = near[:, :, None] & opened[:, *here].movedim(0, -1)[..., None, None]
         alike = torch.einsum("yxc,nijc->yxnij", tile, sources[:, *around])
-        alike = alike.masked_fill(~allowed, -torch.inf).flatten(2)
+        alike = alike.masked_fill(~near[:, :, None], -torch.inf).flatten(2)
         least = alike.topk(min(top, alike.shape[-1])).values[..., -1:]
         weights = (alike.masked_fill(alike < least, -torch.inf) / temperature).softmax(-1)
-        labels[here] = weights.nan_to_num(0) @ known[:, *around].flatten(0, 2)
-    labels[..., 0] += 1 - labels.sum(-1)  # where nothing is allowed
+        labels[here] = weights @ known[:, *around].flatten(0, 2)
     return labels
 
 
@@ -169,14 +184,12 @@ def _decide(labels: Tensor, ids: Tensor, size: torch.Size) -> Tensor:
     return ids.to(scaled.device)[scaled.argmax(0)].to(torch.uint8)
 
 
-def _calm(jump: Tensor, t: int, features: Tensor) -> Tensor:
-    """(h, w): where no jump came since the frame before."""
-    shape = features.shape[:2]
-    if jump.ndim != 3 or tuple(jump.shape[1:]) not in (tuple(shape), (1, 1)) or t >= len(jump):
+def _cut(jump: Tensor, t: int, grid: Sequence[int]) -> bool:
+    if jump.ndim != 3 or tuple(jump.shape[1:]) != tuple(grid) or t >= len(jump):
         raise ValueError(
-            f"`jump` must be (T, {shape[0]}, {shape[1]}) or (T, 1, 1), got {tuple(jump.shape)}."
+            f"`jump` must be (T, {grid[0]}, {grid[1]}), T frames, got {tuple(jump.shape)}."
         )
-    return (jump[t] <= 0.5).to(features.device).expand(shape)
+    return bool((jump[t] > 0.5).float().mean() >= CUT)
 
 
 def _ids(given: Mapping[int, Tensor]) -> Tensor:
