@@ -61,7 +61,8 @@ class Jumps:
     share: float  # of cells that hold a jump, judged from all directions together
     expected: float  # by the law
     together: Estimate  # correlation of P(jump) between two directions of a cell
-    isotropic: float  # the same under the law, whose jumps strike all directions
+    channels: Estimate  # between two of the model's own channels, brought to one variance
+    isotropic: float  # either where the law holds, whose jumps strike all directions
     maps: np.ndarray  # (SHOWN, h, w) P(jump) of the first images
 
 
@@ -167,12 +168,12 @@ def diagnose(
     findings = []
     for layer, field in fields.items():
         generator = torch.Generator().manual_seed(seed)
-        turned = _turned(layer, field, stencils, generator)
+        turned, own = _turned(layer, field, stencils, generator)
         order = torch.randperm(turned[..., 0].numel(), generator=generator)
         shuffled = turned.flatten(0, 2)[order].view(turned.shape)
         for stencil in stencils:
             progress(f"{layer}, {stencil_name(stencil)}")
-            findings.append(_find(layer, turned, shuffled, stencil, generator))
+            findings.append(_find(layer, turned, own, shuffled, stencil, generator))
     return findings
 
 
@@ -203,8 +204,8 @@ def _check(layer: str, field: Tensor, stencils: Sequence[Stencil]) -> None:
 
 def _turned(
     layer: str, field: Tensor, stencils: Sequence[Stencil], generator: torch.Generator
-) -> Tensor:
-    """Tokens (N, h, w, K) along random directions, at the layer's own scale."""
+) -> tuple[Tensor, Tensor]:
+    """Tokens (N, h, w, K) along random directions, at the layer's own scale; in K own channels."""
     width = field.shape[-1]
     square = torch.randn(width, width, generator=generator, dtype=torch.float64)
     directions = torch.linalg.qr(square)[0][:, : min(DIRECTIONS, width)]
@@ -216,11 +217,17 @@ def _turned(
     for stencil, size in zip(stencils, sizes, strict=True):
         if not size > 1e-9 * scale**2:
             raise ValueError(f"{layer} must vary over the {stencil_name(stencil)}, got no change.")
-    return turned / scale
+    channels = torch.randperm(width, generator=generator)[:DIRECTIONS]
+    return turned / scale, field[..., channels].double()
 
 
 def _find(
-    layer: str, field: Tensor, shuffled: Tensor, stencil: Stencil, generator: torch.Generator
+    layer: str,
+    field: Tensor,
+    own: Tensor,
+    shuffled: Tensor,
+    stencil: Stencil,
+    generator: torch.Generator,
 ) -> Finding:
     steps = increments(field, stencil)
     n, volume = len(steps), stencil.volume
@@ -252,7 +259,7 @@ def _find(
         goodness_of_gaussian=goodness
         if chosen is plain
         else _goodness(thin, plain.law, volume, generator),
-        jumps=_jumps(steps, choice, stencil, field.shape[1:3], generator),
+        jumps=_jumps(steps, increments(own, stencil), choice, stencil, field.shape[1:3], generator),
         sides=tuple(side for k in SIDES if (side := _side(field, stencil, k))),
         gaussian=_control(drawn, stencil, field.shape[1:3], generator),
         shuffled=_control(noise, stencil, field.shape[1:3], generator),
@@ -363,7 +370,12 @@ def _together(probability: Tensor) -> Estimate:
 
 
 def _jumps(
-    steps: Tensor, choice: Choice, stencil: Stencil, grid: Sequence[int], generator: torch.Generator
+    steps: Tensor,
+    own: Tensor,
+    choice: Choice,
+    stencil: Stencil,
+    grid: Sequence[int],
+    generator: torch.Generator,
 ) -> Jumps | None:
     usable = [each for each in choice.candidates if each.family in JUMPS]
     volume, k = stencil.volume, steps.shape[-1]
@@ -374,6 +386,9 @@ def _jumps(
         return None
     law = usable[0].law
     alone = jump_probability(steps, law, volume)
+    sizes = own.square().mean((0, 1))
+    alive = sizes > 1e-9 * sizes.max()
+    own = own[..., alive] * (steps.square().mean() / sizes[alive]).sqrt()
     every = jump_probability(steps, law, volume, isotropic=True)
     drawn = law.sample((2, 20_000), volume, k, generator, steps.dtype)
     return Jumps(
@@ -382,6 +397,7 @@ def _jumps(
         float(every.mean()),
         -float(np.expm1(-expected)),
         _together(alone),
+        _together(jump_probability(own, law, volume)),
         _together(jump_probability(drawn, law, volume)).value,
         every[:SHOWN].unflatten(1, room(stencil, grid)).float().numpy(),
     )

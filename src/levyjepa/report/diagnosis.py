@@ -4,7 +4,8 @@ import csv
 import json
 import math
 from collections import Counter
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,21 @@ from levyjepa.evaluation.diagnose import DIRECTIONS, Finding
 from levyjepa.laws import Law
 from levyjepa.report import figures, pictures
 from levyjepa.report.drawing import Panel, Tile
-from levyjepa.report.table import Entry, Row, Table
+from levyjepa.report.table import Entry
 from levyjepa.training.diagnosis import Diagnosis
 
 LEVEL = 0.05  # p-values below reject
 CLOSE = 0.05  # a correlation, or twice it a ratio's distance from 1, that counts for nothing
 ERRORS = 3.0  # so does one within so many standard errors
 GREEK = {"sigma": "σ", "alpha": "α", "beta": "β", "delta": "δ"}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Column heads, and entries for each finding."""
+
+    columns: list[str]
+    rows: list[tuple[Finding, list[Entry]]]
 
 
 def write_diagnosis(diagnosis: Diagnosis) -> Path:
@@ -154,6 +163,7 @@ def record(finding: Finding) -> dict[str, Any]:
     }
     estimates: dict[str, Estimate | None] = {"gain": chosen.gain, "kurtosis": finding.kurtosis}
     estimates["together"] = jumps.together if jumps else None
+    estimates["channels_together"] = jumps.channels if jumps else None
     for side in finding.sides:
         for name in ("variance", "kurtosis", "neighbours", "energies"):
             estimates[f"side_{side.side}_{name}"] = getattr(side, name)
@@ -202,72 +212,61 @@ def _page(diagnosis: Diagnosis) -> str:
         cells=_cells(diagnosis.findings),
         strikes=_strikes(diagnosis.findings),
         failed=sorted({name for f in diagnosis.findings for name in f.choice.failed}),
-        densities=[_density(finding) for finding in diagnosis.findings],
+        densities=[
+            (layer, [_density(f) for f in some])
+            for layer, some in groupby(diagnosis.findings, lambda f: f.layer)
+        ],
         maps=maps,
         strips=_strips(diagnosis.shown, maps),
     )
 
 
-def _laws(findings: list[Finding]) -> Table:
+def _laws(findings: list[Finding]) -> Grid:
     columns = ["Law", "Gain over the Gaussian", "Misfit", "Misfit of the Gaussian"]
     columns += ["Excess kurtosis", "of Gaussians", "of shuffled tokens"]
-    return Table(
-        "Which law",
-        columns,
-        [
-            _row(
-                f,
-                Entry(f.choice.chosen.family, parameters(f.choice.chosen)),
-                _entry(f.choice.chosen.gain, 4),
-                *(
-                    Entry(_number(g.deviations, 1), f"p = {g.p_value:.3f}")
-                    for g in (f.goodness, f.goodness_of_gaussian)
-                ),
-                *(_entry(k, 2) for k in (f.kurtosis, f.gaussian.kurtosis, f.shuffled.kurtosis)),
-            )
-            for f in findings
-        ],
-    )
+
+    def entries(f: Finding) -> list[Entry]:
+        misfits = (f.goodness, f.goodness_of_gaussian)
+        return [
+            Entry(f.choice.chosen.family, parameters(f.choice.chosen)),
+            _entry(f.choice.chosen.gain, 4),
+            *(Entry(_number(g.deviations, 1), f"p = {g.p_value:.3f}") for g in misfits),
+            *(_entry(k, 2) for k in (f.kurtosis, f.gaussian.kurtosis, f.shuffled.kurtosis)),
+        ]
+
+    return Grid(columns, [(f, entries(f)) for f in findings])
 
 
-def _cells(findings: list[Finding]) -> Table:
+def _cells(findings: list[Finding]) -> Grid:
     sides = [side.side for side in max((f.sides for f in findings), key=len)]
     columns = [f"{what}, side {k}" for what in ("Neighbours", "Energies") for k in sides]
     columns += [f"Variance, side {k}" for k in sides[1:]]
-    columns += ["Neighbours, shuffled", "Energies, shuffled"]
 
-    def entries(finding: Finding) -> list[Entry]:
-        by_side = {side.side: side for side in finding.sides}
+    def entries(f: Finding) -> list[Entry]:
+        by_side = {side.side: side for side in f.sides}
         found = [by_side.get(k) for k in sides]
         return [
             *(_entry(side and side.neighbours, 2) for side in found),
             *(_entry(side and side.energies, 2) for side in found),
             *(_entry(side and side.variance, 2) for side in found[1:]),
-            _entry(finding.shuffled.neighbours, 2),
-            _entry(finding.shuffled.energies, 2),
         ]
 
-    return Table("Are cells independent", columns, [_row(f, *entries(f)) for f in findings])
+    return Grid(columns, [(f, entries(f)) for f in findings])
 
 
-def _strikes(findings: list[Finding]) -> Table:
-    columns = ["Cells with a jump", "by the law", "Directions together", "if all are struck"]
+def _strikes(findings: list[Finding]) -> Grid:
+    columns = ["Cells with a jump", "by the law", "Channels together", "Directions", "by the law"]
     columns += ["Spread over directions", "Fixed share", "Variance per volume"]
-    rows = []
-    for f in findings:
-        j = f.jumps
-        told = [Entry("many"), *[Entry("–")] * 3]
-        if j:
+
+    def entries(f: Finding) -> list[Entry]:
+        told = [Entry("many"), *[Entry("–")] * 4]
+        if j := f.jumps:
             shares = Entry(f"{j.share:.2f}", j.family), Entry(f"{j.expected:.2f}")
-            told = [*shares, _entry(j.together, 2), Entry(_number(j.isotropic, 2))]
-        rest = [Entry(f"{value:.2f}") for value in (f.spread, f.fixed, f.variance)]
-        rows.append(_row(f, *told, *rest))
-    return Table("Do jumps strike all directions", columns, rows)
+            both = _entry(j.channels, 2), _entry(j.together, 2)
+            told = [*shares, *both, Entry(_number(j.isotropic, 2))]
+        return told + [Entry(f"{value:.2f}") for value in (f.spread, f.fixed, f.variance)]
 
-
-def _row(finding: Finding, *entries: Entry) -> Row:
-    note = f"{finding.stencil}, {finding.cells} cells"
-    return Row(finding.layer, note, entries=list(entries))
+    return Grid(columns, [(f, entries(f)) for f in findings])
 
 
 def parameters(candidate: Candidate) -> str:
@@ -283,14 +282,14 @@ def parameters(candidate: Candidate) -> str:
 def _density(finding: Finding) -> Panel:
     chosen, plain = finding.choice.chosen, finding.choice.of(GAUSSIAN)
     return Panel(
-        f"{finding.layer}, {finding.stencil}: {chosen.family}",
+        f"{finding.stencil}: {chosen.family}",
         figures.density(
             finding.sample,
             _samples(plain.law, finding) if plain else np.empty(0),
             _samples(chosen.law, finding),
             figures.PALETTE[0],
         ),
-        f"{parameters(chosen)}; gain {_pm(chosen.gain, 4)}.",
+        f"{parameters(chosen)}.",
     )
 
 

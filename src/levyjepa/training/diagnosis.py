@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import ConcatDataset
 
 from levyjepa import lattice
 from levyjepa.conf.compose import amend, compose
@@ -47,7 +49,9 @@ def diagnose_model(
     overrides: Sequence[str] = (),
     progress: Callable[[str], None] = lambda _: None,
 ) -> Diagnosis:
-    """Diagnose the patch tokens of any ViT over a seeded sample of test images.
+    """Diagnose the patch tokens of any ViT over a seeded sample of images.
+
+    Test images, filled up by training images where they are fewer than asked for.
 
     Args:
         model: A checkpoint or run folder of ours, a ViT of timm by name, a folder of
@@ -118,10 +122,12 @@ def _checkpoint(path: Path) -> Path | None:
 
 
 def _images(config: DataConfig, seed: int) -> tuple[str, Tensor]:
-    """Test images, or training images where there are none: (N, 3, s, s) of uint8."""
+    """Test images, filled up by training images where they are few: (N, 3, s, s) of uint8."""
     source = load_source(replace(config, limit=None))
-    drawn = subset(source.test or source.train, config.limit or IMAGES, seed)
-    batches = list(test_loader(drawn, config))
+    wanted: Any = config.limit or IMAGES
+    tests: Any = subset(source.test, wanted, seed) if source.test else []
+    rest = [subset(source.train, wanted - len(tests), seed)] if len(tests) < wanted else []
+    batches = list(test_loader(ConcatDataset([tests, *rest]), config))
     images = torch.cat([batch.images for batch in batches])
     if len(images) < LEAST:
         bad = sum(len(batch.corrupt) for batch in batches)
