@@ -141,7 +141,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             seed=config.seed,
             law=trained.law,
             stencils=config.objective.stencils,
-            prior=config.objective.gamma > 0,
+            prior=config.objective.gamma > 0 and config.objective.prior == "levy",
             views=config.views,
             progress=progress,
         )

@@ -15,7 +15,7 @@ from levyjepa.data import Source, train_loader
 from levyjepa.data.images import Images as Pictures
 from levyjepa.objectives import LevyRegularizer
 from levyjepa.training.fit import Images
-from levyjepa.training.module import LevyJEPA, build_objective, schedule
+from levyjepa.training.module import LevyJEPA, build_objective, law_of, schedule
 
 
 def step(config, source, module: LevyJEPA | None = None) -> tuple[LevyJEPA, Trainer]:
@@ -100,6 +100,17 @@ def test_two_groups_share_one_schedule(small, digits):
     assert probe["initial_lr"] == pytest.approx(1e-3 * 0.5)
     assert (network["weight_decay"], probe["weight_decay"]) == (5e-2, 1e-7)
     assert {id(p) for p in probe["params"]} == {id(p) for p in module.network.probe.parameters()}
+
+
+def test_a_learned_law_trains_with_the_network_and_is_not_decayed(small, digits):
+    module, trainer = step(small("objective.learnable=true", "optimizer.lr=1e-2"), digits)
+    _, law, _ = trainer.optimizers[0].param_groups
+    assert law["weight_decay"] == 0
+    assert {id(p) for p in law["params"]} == {id(p) for p in module.objective.levy.parameters()}
+    assert all(p.grad is not None and p.grad.any() for p in law["params"])
+    assert module.law.exponent(torch.ones(())) != law_of(
+        build_objective(module.config.objective), module.config.objective
+    ).exponent(torch.ones(()))
 
 
 def test_the_schedule_warms_up_then_falls_to_its_floor():

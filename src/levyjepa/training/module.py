@@ -117,14 +117,19 @@ class LevyJEPA(LightningModule):
         self.log("test/acc", self.accuracy, prog_bar=True, batch_size=len(batch.labels))
 
     def configure_optimizers(self) -> Any:
-        """AdamW with the network's group and the probe's, and their schedule for each step."""
+        """AdamW with groups of the network, a learned law and the probe, scheduled by the step.
+
+        A law's parameters are not drawn to 0, which is no smaller a law.
+        """
         config, trainer = self.config.optimizer, self.trainer
         batch = self.config.data.batch_size * trainer.world_size
         scale = math.sqrt(batch / 256)
         probe = list(self.network.probe.parameters()) if self.network.probe is not None else []
         held = {id(parameter) for parameter in probe}
-        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in held]
+        rest = [p for p in self.network.parameters() if p.requires_grad and id(p) not in held]
         groups = [{"params": rest, "lr": config.lr * scale, "weight_decay": config.weight_decay}]
+        if law := list(self.objective.parameters()):
+            groups.append({"params": law, "lr": config.lr * scale, "weight_decay": 0.0})
         if probe:
             decay = config.probe_weight_decay
             groups.append({"params": probe, "lr": config.probe_lr * scale, "weight_decay": decay})

@@ -179,7 +179,7 @@ def _evaluate(
             config.data,
             law=module.law,
             stencils=config.objective.stencils,
-            prior=module.prior,
+            prior=module.prior and config.objective.prior == "levy",
             views=config.views,
             progress=progress,
             **where,
