@@ -235,6 +235,21 @@ def test_settings_that_always_change_together_name_a_cell_by_the_shortest(make_r
     assert "Differences: gamma and kappa" in text
 
 
+def test_of_many_settings_names_say_what_differs_from_the_first(make_run, tmp_path):
+    changes = {"base": ("", ""), "base-alone": ("kappa: 1.0", "kappa: 0.0")}
+    changes |= {"flip": ("flip: 0.5", "flip: 0.1"), "gray": ("gray: 0.2", "gray: 0.9")}
+    changes |= {"wide": ("mlp", "linear")}
+    for name, (old, new) in changes.items():
+        path = make_run(f"many/{name}/seed-0", probe=0.9, finished=name != "wide") / "config.yaml"
+        path.write_text(path.read_text().replace(old, new))
+    text = Page(experiment_report(tmp_path / "many")).text
+    for pair in ("kappa=0 minus base", "flip=0.1 minus base", "gray=0.9 minus base"):
+        assert f"{pair} n = 1 pair" in text
+    base = "“base” has flip=0.5, gray=0.2, patch_projection=mlp, kappa=1;"
+    assert f"{base} the other names say what differs" in text
+    assert "wide/seed-0 is unfinished" in text
+
+
 def test_without_a_shared_seed_nothing_is_paired(make_run, tmp_path):
     runs = [make_run("a", gamma=0.0, seed=1), make_run("b", gamma=1.0, seed=2)]
     text = Page(compare_report([*runs], tmp_path / "all.html")).text
@@ -273,12 +288,12 @@ def test_masks_few_labels_and_boundaries_have_tables_of_their_own(make_run, tmp_
         (run / "evaluation.json").write_text(json.dumps(found), "utf-8")
     text = Page(experiment_report(tmp_path / "grid")).text
     assert "Segmentation by a linear head on frozen tokens mIoU Pixel accuracy" in text
-    assert "+3.0 percentage points of segmentation, mIoU from one pair of runs" in text
+    assert "+3.0 percentage points of segmentation mIoU from one pair of runs" in text
     assert "Random encoder 25.0 %" in text
     assert "found without labels: best F Jumps Sobel" in text
     assert "Raw pixels – 21.0 %" in text
     assert "Effective rank gamma=0 n = 1 seed 12.5" in text
-    assert "IoU of each class gamma=0 gamma=1 sky 80.0 % 80.0 % tree – –" in text
+    assert "IoU of each class sky tree gamma=0 n = 1 seed 80.0 % – gamma=1 n = 1" in text
 
 
 def test_the_law_s_own_share_of_jumps_stands_beside_the_maps(page):

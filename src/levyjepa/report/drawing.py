@@ -96,6 +96,7 @@ def every_run(groups: list[Group]) -> list[Panel]:
             )
             for number, group in enumerate(groups)
             for cell in group.cells
+            if any(metric in run.scores for run in cell.runs)
         ]
         n = sum(len(each.values) for each in dots)
         panels.append(Panel(comparison.title(metric), figures.every_run(dots), f"n = {n} runs."))

@@ -4,6 +4,7 @@ import io
 import re
 from dataclasses import dataclass
 from itertools import pairwise
+from textwrap import fill
 
 import matplotlib as mpl
 import numpy as np
@@ -77,7 +78,7 @@ def every_run(cells: list[Dots]) -> str:
             mean = float(np.mean(values))
             ax.plot((mean, mean), (row - 0.3, row + 0.3), color=cell.colour, lw=2.2)
     ax.set_ylim(len(cells) - 0.5, -0.5)
-    ax.set_yticks(range(len(cells)), [_shortened(cell.name) for cell in cells])
+    ax.set_yticks(range(len(cells)), [_two_lines(cell.name) for cell in cells])
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.4g} %"))
     return _svg(figure)
@@ -141,8 +142,8 @@ def _mean(curves: list[np.ndarray]) -> np.ndarray:
     return np.stack([shared, np.mean(columns, axis=0)], 1)
 
 
-def _shortened(name: str) -> str:
-    return name if len(name) <= 36 else f"{name[:35]}…"
+def _two_lines(name: str) -> str:
+    return fill(name, 34, max_lines=2, placeholder=" …")
 
 
 def _panel(width: float = 3.6) -> tuple[Figure, Axes]:

@@ -107,8 +107,10 @@ def _compare(
     standing = cells[-1:] if len(cells) < 3 else []
     lead += [sentence for cell in standing if (sentence := table.standing_sentence(cell))]
     where = " and ".join(dict.fromkeys(map(data_name, runs)))
-    lead = lead or [f"{len(cells)} settings on {where}; none is evaluated yet."]
-    alone = len(cells) > 1 and found.table and not found.differences
+    some = any(run.finished for run in runs)
+    lead = lead or [f"{len(cells)} settings on {where}{'' if some else '; none is evaluated yet'}."]
+    seeds = [run.seed for cell in cells for run in cell.runs]
+    alone = len(cells) > 1 and len(set(seeds)) == len(seeds)
     notes = ["No two settings share a seed, so nothing is paired."] if alone else []
     warnings = [*warnings, *repeated, *notes]
     return _write(path, f"{title}{_against(cells)} on {where}", lead, groups, warnings, found)
@@ -136,7 +138,7 @@ def _write(
         template.render(
             title=title,
             lead=lead,
-            warnings=[*warnings, *(note for run in runs if (note := _warning(run)))],
+            warnings=[*warnings, *_warnings(runs)],
             labelled=any(run.labelled for run in runs),
             evaluated=any("linear_probe" in run.evaluation for run in runs),
             tables=(
@@ -145,6 +147,7 @@ def _write(
                 else table.comparison_tables(cells, found)
             ),
             averaged=not alone,
+            base=_base(cells),
             chance=table.chance_sentence(found) if found else "",
             every=[] if alone else every_run(groups),
             drawings=drawings,
@@ -193,16 +196,36 @@ def _length(run: Run) -> str:
     return f"{run.epochs} epoch{'s' if run.epochs != 1 else ''}"
 
 
+def _warnings(runs: Sequence[Run]) -> list[str]:
+    """What is wrong with runs, once for all of which the same is."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        if note := _warning(run):
+            found.setdefault(note, []).append("/".join(run.folder.parts[-2:]))
+    return [
+        f"{Path(names[0]).name} {note}."
+        if len(runs) == 1
+        else f"{names[0]} {note}."
+        if len(names) == 1
+        else f"{len(names)} runs, each of which {note}: {', '.join(names)}."
+        for note, names in found.items()
+    ]
+
+
 def _warning(run: Run) -> str:
     if run.evaluation.get("representation", {}).get("collapsed"):
-        return f"{run.folder.name} has collapsed: its embeddings lie on a point or a line."
+        return "has collapsed: its embeddings lie on a point or a line"
     if run.finished:
         return ""
     planned = run.settings["trainer.max_epochs"]
     if run.epochs >= planned:
-        return f"{run.folder.name} is trained and not evaluated."
-    done = f"{_length(run)} of {planned}"
-    return f"{run.folder.name} is unfinished: {done} logged, and nothing evaluated."
+        return "is trained and not evaluated"
+    return f"is unfinished: {_length(run)} of {planned} logged, and nothing evaluated"
+
+
+def _base(cells: list[Cell]) -> str:
+    """The settings of the cell whose name doesn't say them."""
+    return next((cell_name(cell.settings) for cell in cells if cell.name == "base"), "")
 
 
 def _existing(directory: str | Path) -> Path:
@@ -218,8 +241,8 @@ def _runs_below(directory: Path) -> list[Run]:
     order = {Path(cell["run_dir"]).name: place for place, cell in enumerate(given)}
 
     def place(path: Path) -> tuple:
-        parts = re.split(r"(\d+(?:\.\d+)?)", str(path.relative_to(directory)))
-        numbers = [float(part) if i % 2 else part for i, part in enumerate(parts)]
+        parts = [re.split(r"(\d+(?:\.\d+)?)", part) for part in path.relative_to(directory).parts]
+        numbers = [[float(p) if i % 2 else p for i, p in enumerate(part)] for part in parts]
         return order.get(path.name, len(order)), numbers
 
     return [read_run(path) for path in sorted(_folders(directory), key=place)]

@@ -25,6 +25,14 @@ HEADS = {
     "segmentation": "Segmentation by a linear head on frozen tokens",
     "boundaries": "Boundaries of masks, found without labels",
     "representation": "Health of the representation",
+    "levy": "Distance of increments from the law, of each stencil",
+    "levy_rescaled": "The same, the field brought to the law’s scale first",
+}
+SPOKEN = {
+    "linear_probe": "linear probe accuracy",
+    "knn": "kNN accuracy",
+    "online_last": "the online probe’s last accuracy",
+    "online_best": "the online probe’s best accuracy",
 }
 LEADING = ("linear_probe", "segmentation/miou", "online_last")
 NOTHING = "–"
@@ -106,19 +114,21 @@ def comparison_tables(cells: Sequence[Cell], found: Comparison) -> list[Table]:
 
 def per_class(cells: Sequence[Cell]) -> list[Table]:
     """The segmentation probe's IoU of each class, the mean over a cell's seeds."""
-    rows: dict[str, list[Entry]] = {}
-    for place, cell in enumerate(cells):
-        held = [run.evaluation.get("segmentation", {}).get("classes", {}) for run in cell.runs]
-        for name in dict.fromkeys(name for classes in held for name in classes):
-            values = [classes[name]["iou"] for classes in held if name in classes]
-            values = [value for value in values if known(value)]
-            entries = rows.setdefault(name, [Entry(NOTHING)] * len(cells))
-            if values:
-                entries[place] = Entry(percent(sum(values) / len(values)))
-    if not rows:
-        return []
-    lines = [Row(name, entries=entries) for name, entries in rows.items()]
-    return [Table("IoU of each class", [cell.name for cell in cells], lines)]
+    ious: dict[str, list[dict[str, float | None]]] = {}
+    for cell in cells:
+        held = [run.evaluation.get("segmentation", {}).get("classes") for run in cell.runs]
+        ious[cell.name] = [{name: c["iou"] for name, c in each.items()} for each in held if each]
+    names = list(dict.fromkeys(name for runs in ious.values() for each in runs for name in each))
+    rows = []
+    for cell in cells:
+        columns = [
+            [value for each in ious[cell.name] if known(value := each.get(n))] for n in names
+        ]
+        entries = [Entry(percent(sum(v) / len(v)) if v else NOTHING) for v in columns]
+        if ious[cell.name]:
+            note = f"n = {len(ious[cell.name])} seed{'s' if len(ious[cell.name]) != 1 else ''}"
+            rows.append(Row(cell.name, note, cell.colour, "cell", entries))
+    return [Table("IoU of each class", names, rows)] if rows else []
 
 
 def leading(found: Comparison) -> list[Difference]:
@@ -126,7 +136,9 @@ def leading(found: Comparison) -> list[Difference]:
     for metric in [*LEADING, *(row.metric for row in found.differences)]:
         rows = [row for row in found.differences if row.metric == metric]
         if rows:
-            return [row for row in rows if row.side == rows[0].side][:3]
+            sides = [row.side for row in rows]
+            side = "gamma" if "gamma" in sides else sides[0]
+            return [row for row in rows if row.side == side][:3]
     return []
 
 
@@ -211,12 +223,14 @@ def _families(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     families: dict[str, dict[str, None]] = {}
     for metric in every:
         parts = [part for part in metric.split("/") if part not in BASELINES]
-        kind = parts[0] if parts[0] in HEADS else ""
+        kind = next((part for part in reversed(parts) if part in HEADS), "")
         head = HEADS[kind]
         if kind == "boundaries":  # a table for best F and one for average precision
             head = f"{head}: {parts[-1].replace('_', ' ').replace(' f', ' F')}"
         families.setdefault(head, {})["/".join(parts)] = None
-    return [(head, list(metrics)) for head, metrics in families.items()]
+    order = list(HEADS.values())
+    heads = sorted(families, key=lambda head: order.index(head.split(": ")[0]))
+    return [(head, list(families[head])) for head in heads]
 
 
 def _plainly(name: str) -> str:
@@ -229,12 +243,10 @@ def _plainly(name: str) -> str:
 
 
 def _amount(metric: str, value: float) -> str:
-    name = title(metric)
-    name = name if name.startswith("kNN") else name[:1].lower() + name[1:]
-    if not is_share(metric):
-        return f"{_signed(metric, value)} in {name}"
-    kind = " accuracy" if metric in TITLES or metric.startswith("low_shot") else ""
-    return f"{_signed(metric, value)} percentage points of {name}{kind}"
+    name = title(metric).replace(", ", " ")
+    name = SPOKEN.get(metric) or name[:1].lower() + name[1:]
+    unit = "percentage points of" if is_share(metric) else "in"
+    return f"{_signed(metric, value)} {unit} {name}"
 
 
 def _signed(metric: str, value: float) -> str:
@@ -324,6 +336,5 @@ def _trim(
 def _column(metric: str) -> str:
     """A metric's title in a table whose head names its family."""
     parts = metric.split("/")
-    if parts[0] not in HEADS:
-        return title(metric)
-    return title("/".join(parts[1:-1] if parts[0] == "boundaries" else parts[1:]))
+    own = parts[1:-1] if parts[0] == "boundaries" else [p for p in parts if p not in HEADS]
+    return title("/".join(own))
