@@ -2,16 +2,19 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.special import expit
 
+from levyjepa.data import normalise
 from levyjepa.data.video import Frame
+from levyjepa.models import Encoder
 
 Embed = Callable[[np.ndarray], np.ndarray]
 
@@ -166,6 +169,24 @@ def histogram(images: np.ndarray) -> np.ndarray:
     return np.sqrt(counts / pixels.shape[1]).astype(np.float32)
 
 
+def embed_by(encoder: Encoder, mean: Sequence[float], std: Sequence[float]) -> Embed:
+    """Describe frames by an encoder's embedding.
+
+    Args:
+        encoder: In evaluation mode; frames must have a size that it takes.
+        mean: Of the pixels in [0, 1] that it was trained on, for each channel.
+        std: Likewise.
+    """
+    device = next(encoder.parameters()).device
+
+    def embed(images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(device)
+            return encoder(normalise(pixels, mean, std)).embedding.float().cpu().numpy()
+
+    return embed
+
+
 class _Seen:
     """The frames in memory: MARGIN that are judged, and what is ahead."""
 
@@ -258,9 +279,13 @@ def _judge(seen: _Seen, law: JumpLaw, curve: _Curve, core: int) -> list[Event]:
     here = slice(seen.behind, seen.behind + core)
     still = shown != np.arange(len(shown))
 
-    odds, changes = _changes(distance, still, pictures, law)
-    curve.add(expit(odds[here]))
-    kept = [change for change in _strongest(changes) if here.start <= change.at < here.stop]
+    shares, changes = _changes(distance, still, pictures, law)
+    changes = _strongest(changes)
+    for change in changes:
+        within = slice(change.first + 1, change.last + 1)
+        shares[within] = np.maximum(shares[within], expit(change.odds))
+    curve.add(shares[here])
+    kept = [change for change in changes if here.start <= change.at < here.stop]
     probability = expit(np.array([change.odds for change in kept]))
     law.learn(np.array([change.size for change in kept]), probability, core)
     events = []
@@ -273,9 +298,9 @@ def _judge(seen: _Seen, law: JumpLaw, curve: _Curve, core: int) -> list[Event]:
 def _changes(
     distance: np.ndarray, still: np.ndarray, pictures: np.ndarray, law: JumpLaw
 ) -> tuple[np.ndarray, list[_Change]]:
-    """The log odds of a jump at each frame, and every change that is likelier than not."""
+    """The probability of a jump at each frame, and all changes that are likelier than not."""
     n = len(distance)
-    odds, changes = np.full(n, -np.inf), []
+    shares, changes = np.zeros(n), []
     least = _least(distance)
     steps = np.full(n, np.nan)
     steps[1:] = np.diagonal(distance, 1)
@@ -299,12 +324,12 @@ def _changes(
             value[(size < 0.25) | still[first] | still[last]] = -np.inf
         else:
             value = law.log_odds(size, motion)
-        odds[at] = np.maximum(odds[at], value)
+            shares[at] = expit(value)
         changes += [
             _Change(float(value[k]), int(at[k]), int(first[k]), int(last[k]), float(size[k]))
             for k in np.nonzero(value > 0)[0]
         ]
-    return odds, changes
+    return shares, changes
 
 
 def _blend_odds(products: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:

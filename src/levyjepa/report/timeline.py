@@ -1,0 +1,59 @@
+"""A video's shots along time: a picture of each, and the probability of a jump."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from levyjepa.evaluation.events import Events
+
+MOST = 12  # pictures
+BANDS = ("#dfe5ee", "#f4f6f9")
+LINE, EVENT = "#31456a", "#c1432e"
+
+
+def pictured(events: Events) -> list[int]:
+    """The shots that are shown by a picture: all, or twelve spread evenly over them."""
+    shots = len(events.shots)
+    return np.unique(np.linspace(0, shots - 1, min(shots, MOST)).round().astype(int)).tolist()
+
+
+def draw_timeline(events: Events, pictures: Sequence[np.ndarray], path: str | Path) -> None:
+    """Write a PNG of a video's shots, its events and the probability of a jump over time.
+
+    Args:
+        events: of the video.
+        pictures: (H, W, 3) of uint8 each, of the shots in `pictured(events)`.
+        path: where the PNG goes.
+
+    Raises:
+        ValueError: there are more or fewer pictures than that.
+    """
+    shown = pictured(events)
+    if len(pictures) != len(shown):
+        raise ValueError(f"`pictures` must be {len(shown)}, got {len(pictures)}.")
+    figure = Figure(figsize=(11, 3.6), dpi=130, layout="constrained")
+    rows: Any = figure.subfigures(2, 1, height_ratios=(1, 1.3))
+    above, below = rows
+    axes = above.subplots(1, len(shown), squeeze=False)[0]
+    for ax, number, picture in zip(axes, shown, pictures, strict=True):
+        shot = events.shots[number]
+        ax.imshow(picture)
+        ax.set_title(f"{shot.start} · {shot.start_time:.2f} s", fontsize=7)
+        ax.set_axis_off()
+    ax = below.subplots()
+    for number, shot in enumerate(events.shots):
+        ax.axvspan(shot.start_time, shot.end_time, color=BANDS[number % 2], lw=0)
+    frames = [shot.start for shot in events.shots] + [events.shots[-1].end]
+    times = [shot.start_time for shot in events.shots] + [events.shots[-1].end_time]
+    at = np.interp(np.arange(len(events.curve)) * events.stretch, frames, times)
+    ax.vlines(at, 0, events.curve, color=LINE, lw=1)
+    found = [(event.time, event.probability) for event in events.events]
+    if found:
+        ax.plot(*zip(*found, strict=True), "o", color=EVENT, ms=5, label="a shot begins")
+        ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, 1.2), frameon=False)
+    ax.set(xlim=(0, times[-1]), ylim=(0, 1.08), xlabel="seconds", ylabel="probability of a jump")
+    ax.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, format="png")
