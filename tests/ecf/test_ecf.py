@@ -209,7 +209,7 @@ def test_weighted_samples_are_repeated_samples(rule):
         want = statistic(x[row].repeat_interleave(counts[row])[None], LAW, 1.0, rule)
         assert got[row].item() == pytest.approx(want.item(), rel=1e-12)
     assert torch.autograd.gradcheck(lambda y: statistic(y, LAW, 1.0, rule, counts.double()), y)
-    with pytest.raises(ValueError, match="`weights` must not be negative"):
+    with pytest.raises(ValueError, match="`weights` must be finite and not negative"):
         statistic(x, LAW, weights=-counts.double())
 
 

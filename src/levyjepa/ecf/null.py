@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from levyjepa import checks
-from levyjepa.ecf.quadrature import Quadrature
+from levyjepa.ecf.quadrature import Quadrature, a_law
 from levyjepa.laws import Law
 
 
@@ -46,9 +46,17 @@ def null(
             {1.0: n} for n disjoint cells.
         channels: how many.
     """
+    a_law(law)
     checks.positive("volume", volume)
     checks.count("channels", channels)
-    n = overlaps.get(1.0, 0) * channels
+    if not isinstance(quadrature, Quadrature):
+        raise TypeError(f"`quadrature` must be a Quadrature, got {quadrature!r}.")
+    if not isinstance(overlaps, Mapping):
+        raise TypeError(f"`overlaps` must map parts to counts, got {overlaps!r}.")
+    for share, pairs in overlaps.items():
+        if checks.positive("overlaps", share) > 1 or checks.count("overlaps", pairs) < 1:
+            raise ValueError(f"`overlaps` must be parts of at most 1, got {share!r}.")
+    n = float(overlaps.get(1.0, 0) * channels)
     if n < 1:
         raise ValueError(f"`overlaps` must count positions as part 1.0, got {dict(overlaps)}.")
     u, w = quadrature.nodes, quadrature.weights

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -25,10 +25,12 @@ class Quadrature:
     nodes: Tensor
     weights: Tensor
     step: float | None = None
+    last: float = field(init=False, repr=False, compare=False)  # the largest node, as a number
 
     def __post_init__(self) -> None:
         for name in ("nodes", "weights"):
-            checks.floating(name, getattr(self, name), 1)
+            checks.floating(name, getattr(self, name), 1, "(K,)")
+            object.__setattr__(self, name, getattr(self, name).detach())
             if not getattr(self, name).isfinite().all():
                 raise ValueError(f"`{name}` must be finite, got {getattr(self, name)}.")
         if self.nodes.shape != self.weights.shape:
@@ -40,7 +42,9 @@ class Quadrature:
             raise ValueError(f"`nodes` must be positive and increasing, got {self.nodes}.")
         if (self.weights < 0).any():
             raise ValueError(f"`weights` must not be negative, got {self.weights}.")
+        object.__setattr__(self, "last", float(self.nodes[-1]))
         if self.step is not None:
+            checks.positive("step", self.step)
             expected = self.step * torch.arange(1, len(self.nodes) + 1, dtype=self.nodes.dtype)
             if not torch.allclose(self.nodes, expected.to(self.nodes.device), rtol=1e-9):
                 raise ValueError(f"`nodes` must be multiples of `step` {self.step}, got others.")
@@ -51,6 +55,9 @@ def frequency_range(law: Law, volume: float = 1.0) -> float:
 
     A law whose exponent never falls so far (jumps alone) has u_max where 99 % of its fall is done.
     """
+
+    a_law(law)
+    volume = checks.positive("volume", volume)
 
     def psi(u: float) -> float:
         with torch.no_grad():
@@ -64,14 +71,21 @@ def frequency_range(law: Law, volume: float = 1.0) -> float:
     return math.exp(high)
 
 
+def a_law(law: Law) -> Law:
+    """Return `law` if it is one; raise otherwise."""
+    if not isinstance(law, Law):
+        raise TypeError(f"`law` must be a Law, got {law!r}.")
+    return law
+
+
 def exponential_weight(share: Tensor) -> Tensor:
     """The weight e^(-10 u / u_max) at `share` = u / u_max: on the whole line, two-sided."""
-    return torch.exp(-10 * share)
+    return torch.exp(-10 * checks.floating("share", share))
 
 
 def gaussian_weight(share: Tensor) -> Tensor:
     """The weight e^(-10 (u / u_max)^2) at `share` = u / u_max, smooth at 0."""
-    return torch.exp(-10 * share**2)
+    return torch.exp(-10 * checks.floating("share", share).square())
 
 
 def equispaced(
@@ -100,7 +114,9 @@ def equispaced(
     [13, 27]
     """
     checks.count("nodes", nodes, least=2)
-    u_max = frequency_range(law, checks.positive("volume", volume))
+    if not callable(weight):
+        raise TypeError(f"`weight` must be a function of u / u_max, got {weight!r}.")
+    u_max = frequency_range(law, volume)
     if tolerance is None:
         return _trapezoid(u_max, nodes, weight)
     checks.positive("tolerance", tolerance)
@@ -146,7 +162,8 @@ def gauss_laguerre(law: Law, nodes: int = 17, volume: float = 1.0) -> Quadrature
 
     17 of them alias increments larger than about 3; `equispaced` does not.
     """
-    checks.count("nodes", nodes)
-    scale = frequency_range(law, checks.positive("volume", volume)) / 10
+    if checks.count("nodes", nodes) > 180:
+        raise ValueError(f"`nodes` must be at most 180, got {nodes}: their weights are no numbers.")
+    scale = frequency_range(law, volume) / 10
     x, w = np.polynomial.laguerre.laggauss(nodes)
     return Quadrature(torch.from_numpy(x) * scale, torch.from_numpy(w) * scale)

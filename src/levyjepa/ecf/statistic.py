@@ -1,11 +1,14 @@
 """How far samples are from a law."""
 
+import torch
 from torch import Tensor
 
 from levyjepa import checks
 from levyjepa.ecf.empirical import empirical_cf
-from levyjepa.ecf.quadrature import Quadrature, equispaced
+from levyjepa.ecf.quadrature import Quadrature, a_law, equispaced
 from levyjepa.laws import Law
+
+FAR = 1e8  # frequencies that float32 bears
 
 
 def statistic(
@@ -30,24 +33,53 @@ def statistic(
             Equal if None.
 
     Returns:
-        (B,), at least 0.
+        (B,), at least 0, in float32 or better; NaN where a row holds NaN or infinity. What its
+        dtype cannot hold, of value or gradient, is its largest number.
+
+    Raises:
+        TypeError, ValueError: an argument is none of these.
 
     Source: Epps and Pulley, *A test for normality based on the empirical characteristic
     function*, 1983, for any law.
     """
     checks.floating("samples", samples, 2, "(B, N)")
-    rule = equispaced(law) if quadrature is None else quadrature
+    rule = equispaced(a_law(law)) if quadrature is None else quadrature
+    if not isinstance(rule, Quadrature):
+        raise TypeError(f"`quadrature` must be a Quadrature, got {rule!r}.")
     nodes = rule.nodes.to(samples.device)
-    target = law.characteristic_function(nodes, volume)
+    target = a_law(law).characteristic_function(nodes, volume)
     if weights is not None:
-        if weights.shape != samples.shape:
-            raise ValueError(
-                f"`weights` must be {tuple(samples.shape)}, got {tuple(weights.shape)}."
-            )
-        if (weights < 0).any() or not (weights.sum(-1) > 0).all():
-            raise ValueError("`weights` must not be negative, and each row must hold some.")
-        weights = weights / weights.sum(-1, keepdim=True)
-    return distance(samples, target, nodes, rule.weights.to(nodes), rule.step, weights)
+        weights = _shares(weights, samples)
+    x = samples
+    most = min(FAR, torch.finfo(x.dtype).max ** 0.5)
+    if wide := rule.last > most and x.dtype != torch.float64:  # u x or u w past the dtype
+        x = in_double(x)
+    found = distance(x, target, nodes, rule.weights.to(nodes), rule.step, weights)
+    return found.clamp_max(torch.finfo(torch.float32).max).float() if wide else found
+
+
+def _shares(weights: Tensor, samples: Tensor) -> Tensor:
+    """Weights that add to 1."""
+    if not isinstance(weights, Tensor):
+        raise TypeError(f"`weights` must be a tensor, got {type(weights).__name__}.")
+    if weights.is_complex():
+        raise TypeError(f"`weights` must be real, got {weights.dtype}.")
+    if weights.shape != samples.shape:
+        raise ValueError(f"`weights` must be {tuple(samples.shape)}, got {tuple(weights.shape)}.")
+    weights = weights.double()
+    total = weights.sum(-1, keepdim=True)
+    if not ((weights >= 0).all() and ((total > 0) & total.isfinite()).all()):
+        raise ValueError("`weights` must be finite and not negative, and each row must hold some.")
+    return weights / total
+
+
+def in_double(samples: Tensor) -> Tensor:
+    """In float64, with a gradient that the dtype of `samples` holds."""
+    limits = torch.finfo(samples.dtype)
+    x = samples.double()
+    if x.requires_grad and x is not samples:  # no hook on a tensor of the caller's
+        x.register_hook(lambda grad: grad.clamp(limits.min, limits.max))
+    return x
 
 
 def distance(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from levyjepa import checks
+from levyjepa.ecf.statistic import in_double
 from levyjepa.laws import Law
 
 LEAST, USUAL, MOST = 2**12, 2**15, 2**18  # size of the FFT
@@ -131,15 +132,16 @@ def log_density(samples: Tensor, law: Law, volume: float = 1.0) -> Tensor:
     """
     finite(samples)
     checks.positive("volume", volume)
-    far = torch.tensor([1e100], dtype=torch.float64)
-    if plain(law).characteristic_function(far, volume) > math.exp(-DEEP):
+    ends = torch.tensor([0.0, 1e100], dtype=torch.float64)
+    near, far = plain(law).characteristic_function(ends, volume)
+    if far > math.exp(-DEEP):
         raise ValueError(f"`law` must have a density, got {law!r}, with an atom at 0.")
-    table = density_table(law, volume)
-    if table.wrapped > 0.01:
+    table = density_table(law, volume) if near > 0.5 else None  # tails beyond any number
+    if table is None or table.wrapped > 0.01:
         raise ValueError(
             f"`law` must have lighter tails or closer scales to be tabulated, got {law!r}."
         )
-    found = table.at(samples.double().cpu())
+    found = table.at(in_double(samples).cpu())
     return found.clamp_min(torch.finfo(samples.dtype).min).to(samples)
 
 

@@ -112,9 +112,13 @@ def _scaled(x: Tensor, law: Law, volume: float, raw: Sequence[Tensor]) -> np.nda
     """The parameters with which the law is as wide as the samples and keeps its shape.
 
     The law of s x has the exponent psi(s u): the parameters move as log(-psi) does along log u.
+    They stay where they are if the law cannot be sampled, or has no slopes to follow.
     """
     generator = torch.Generator().manual_seed(0)
-    y = law.sample((1024,), volume, None, generator, x.dtype)
+    try:
+        y = law.sample((1024,), volume, None, generator, x.dtype)
+    except ValueError:  # too many jumps
+        return _values(raw)
     if not y.any():
         return _values(raw)
     wide, width = (sizes[sizes != 0].abs().median() for sizes in (x, y))
@@ -123,15 +127,18 @@ def _scaled(x: Tensor, law: Law, volume: float, raw: Sequence[Tensor]) -> np.nda
     (slope,) = torch.autograd.grad(log_psi.sum(), u, retain_graph=True)
     rows = [torch.autograd.grad(entry, raw, retain_graph=True) for entry in log_psi]
     jacobian = np.array([[part.item() for part in row] for row in rows])
-    way = np.linalg.lstsq(jacobian, (slope * u).detach().numpy(), rcond=1e-6)[0]
+    along = (slope * u).detach().numpy()
+    if not (np.isfinite(jacobian).all() and np.isfinite(along).all()):
+        return _values(raw)
+    way = np.linalg.lstsq(jacobian, along, rcond=1e-6)[0]
     return _values(raw) + math.log(wide / width) * way
 
 
 def _values(raw: Sequence[Tensor], new: np.ndarray | None = None) -> np.ndarray:
-    """What the parameters hold, after they were set to `new`."""
+    """What the parameters hold, after they were set to `new`; exp of which a float holds."""
     with torch.no_grad():
         for parameter, value in zip(raw, [] if new is None else new, strict=new is not None):
-            parameter.fill_(float(value))
+            parameter.fill_(min(max(float(value), -690.0), 690.0))
     return np.array([parameter.item() for parameter in raw])
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from levyjepa import checks
+from levyjepa.ecf.statistic import in_double
 from levyjepa.inference.density import Table, finite, invert, plain
 from levyjepa.laws import Brownian, CompoundPoisson, Law, Sum
 
@@ -35,10 +36,12 @@ def jump_probability(
         ValueError: a part of the law is neither Brownian nor compound Poisson.
     """
     finite(samples)
-    checks.positive("volume", volume)
+    volume = checks.positive("volume", volume)
+    if isotropic and samples.ndim == 0:
+        raise ValueError("`samples` must be (..., D) vectors if isotropic, got shape ().")
     law = plain(law)
     smooth, rate = _parts(law)
-    x = samples.double()
+    x = in_double(samples)
     norm2 = x.square().sum(-1) if isotropic else x.square()
     if rate == 0:
         return torch.zeros_like(norm2).to(samples.dtype)
@@ -94,8 +97,11 @@ def _clock(case: _Case, draws: int = 2**20, bins: int = 512) -> tuple[Tensor, Te
     """The clock of a cell that holds a jump, as a mixture: values, and log weights.
 
     A histogram in log time of exact samples, seeded; the weights add to P(at least one jump).
+    Where jumps are rarer than one cell in a hundred, two in one cell are as rare among them, and
+    the clock is that of a cell just large enough.
     """
-    law, volume = case.law, case.volume
+    law, rate = case.law, _parts(case.law)[1]
+    volume = max(case.volume, 0.01 / rate)
     parts = list(law.laws) if isinstance(law, Sum) else [law]
     generator = torch.Generator().manual_seed(0)
     volumes = torch.full((draws,), volume, dtype=torch.float64)
@@ -109,7 +115,7 @@ def _clock(case: _Case, draws: int = 2**20, bins: int = 512) -> tuple[Tensor, Te
     counts = torch.bincount(place, minlength=bins).double()
     middle = torch.zeros(bins, dtype=torch.float64).index_add_(0, place, log.exp()) / counts
     kept = counts > 0
-    share = -math.expm1(-_parts(law)[1] * volume)
+    share = -math.expm1(-rate * case.volume)
     return middle[kept], (counts[kept] / counts.sum()).log() + math.log(share)
 
 
