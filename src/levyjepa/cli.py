@@ -38,6 +38,12 @@ USAGE = {
         "or run folder, a ViT of timm (with pretrained=true its weights), a transformers folder.",
         "levyjepa diagnose vit_small_patch8_224 data=mnist5k layers=6,12 run_dir=runs/vit",
     ),
+    "events": (
+        "Find the frames at which a video's shots begin, a file's or those of a folder of pictures "
+        "(rate=25 a second): events.json, shots.csv and timeline.png in run_dir. Frames are "
+        "described by their colours, or with checkpoint=C by a trained network.",
+        "levyjepa events video.mp4 run_dir=runs/video",
+    ),
     "report": (
         "Draw a run's or an experiment's report.html anew. Several folders give one page: runs "
         "that differ in settings are its cells, paired where they share seeds.",
@@ -180,6 +186,42 @@ def _diagnose(options: argparse.Namespace) -> int:
     return 0
 
 
+def _events(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import track
+
+    from levyjepa.data.video import Video, read_frames
+    from levyjepa.evaluation.events import embed_by, find_events, write_events
+    from levyjepa.report.timeline import draw_timeline, pictured
+
+    given = {"run_dir": f"runs/{Path(options.video).stem}", "checkpoint": "", "rate": "25"}
+    for override in options.overrides:
+        key, _, value = override.partition("=")
+        if key not in given or not value:
+            raise ValueError(f"Settings of events are {', '.join(given)}, got {override!r}.")
+        given[key] = value
+    size, embed = (32, 32), None
+    if given["checkpoint"]:
+        from levyjepa.training.run import load
+
+        trained = load(given["checkpoint"])
+        size = (trained.config.data.image_size,) * 2
+        embed = embed_by(trained.network.encoder, trained.mean, trained.std)
+    video = Video(options.video, rate=float(given["rate"]))
+    frames = read_frames(options.video, size, float(given["rate"]))
+    found = find_events(
+        track(frames, "frames", len(video), console=Console(stderr=True), transient=True), embed
+    )
+    pictures = [video.take([found.shots[shot].start])[0] for shot in pictured(found)]
+    folder = Path(given["run_dir"])
+    write_events(found, folder)
+    draw_timeline(found, pictures, folder / "timeline.png")
+    for event in found.events:
+        _out(f"frame {event.frame}, {event.time:.3f} s: a shot begins, p = {event.probability:.3f}")
+    _out(f"{len(found.shots)} shots: {folder / 'events.json'}, shots.csv, timeline.png")
+    return 0
+
+
 def _report(options: argparse.Namespace) -> int:
     from levyjepa.report import compare_report, experiment_report, run_report
 
@@ -210,6 +252,7 @@ def _parser() -> argparse.ArgumentParser:
         "evaluate": _evaluate,
         "jumps": _jumps,
         "diagnose": _diagnose,
+        "events": _events,
         "report": _report,
     }
     made: dict[str, argparse.ArgumentParser] = {}
@@ -229,7 +272,8 @@ def _parser() -> argparse.ArgumentParser:
     made["diagnose"].add_argument("model", metavar="MODEL")
     page = Path("comparison.html")
     made["report"].add_argument("--out", type=Path, default=page, help=f"of several ({page})")
-    for name in ("train", "experiment", "evaluate", "diagnose"):
+    made["events"].add_argument("video", metavar="VIDEO")
+    for name in ("train", "experiment", "evaluate", "diagnose", "events"):
         made[name].add_argument(
             "overrides", nargs="*", metavar="KEY=VALUE", help="settings to change, Hydra's way"
         )
