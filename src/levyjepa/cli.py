@@ -205,7 +205,7 @@ def _events(options: argparse.Namespace) -> int:
         from levyjepa.training.run import load
 
         trained = load(given["checkpoint"])
-        size = (trained.config.data.image_size,) * 2
+        size = (trained.config.data.image_size, trained.config.data.image_size)
         embed = embed_by(trained.network.encoder, trained.mean, trained.std)
     video = Video(options.video, rate=float(given["rate"]))
     frames = read_frames(options.video, size, float(given["rate"]))
