@@ -124,15 +124,15 @@ def test_nodes_for_a_tolerance_meet_it_and_fewer_do_not(weight, tolerance):
     assert max(worst) > least / 4
 
 
-def test_null_mean_is_the_closed_form():
-    """Independent samples of the law: E D = 2 integral of (1 - phi^2) w / n; 5 sigma."""
+def test_null_mean_is_the_closed_form(false_alarm):
+    """Independent samples of the law: E D = 2 integral of (1 - phi^2) w / n."""
     rows, n = 400, 500
     x = LAW.sample((rows, n), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     rule = equispaced(LAW)
     d = statistic(x, LAW, 1.0, rule)
     phi = LAW.characteristic_function(rule.nodes)
     mean = (2 * ((1 - phi**2) * rule.weights).sum() / n).item()
-    assert abs(d.mean().item() - mean) < 5 * d.std().item() / rows**0.5
+    assert abs(d.mean().item() - mean) < false_alarm.sigmas() * d.std().item() / rows**0.5
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -1,4 +1,4 @@
-"""Null mean and deviation of the statistic, against simulated sheets: 5 sigma, fixed seeds."""
+"""Null mean and deviation of the statistic, against simulated sheets, from fixed seeds."""
 
 import pytest
 import torch
@@ -19,14 +19,14 @@ CASES = {
 
 
 @pytest.mark.parametrize(("stencil", "grid", "channels"), CASES.values(), ids=CASES)
-def test_closed_form_equals_simulation(stencil, grid, channels):
+def test_closed_form_equals_simulation(stencil, grid, channels, false_alarm):
     rows = 600
     sheet = sample_sheet(LAW, stencil, grid, channels, rows, torch.Generator().manual_seed(0))
     rule = equispaced(LAW, 64, stencil.volume)
     d = statistic(increments(sheet, stencil).flatten(1), LAW, stencil.volume, rule)
     shape = tuple(n - e for n, e in zip(grid, stencil.extent, strict=True))
     want = null(LAW, stencil.volume, rule, overlaps(stencil, shape), channels)
-    assert abs(d.mean() - want.mean) < 5 * want.std / rows**0.5
+    assert abs(d.mean() - want.mean) < false_alarm.sigmas() * want.std / rows**0.5
     assert d.std().item() == pytest.approx(want.std.item(), rel=0.25)
 
 

@@ -63,8 +63,8 @@ def test_density_by_fft_equals_the_inversion_integral(law):
 
 @pytest.mark.parametrize("dim", [1, 8])
 @pytest.mark.parametrize("law", [LAW, MERTON, HEAVY], ids=repr)
-def test_calibrated(law, dim):
-    """Of the cells given probability p, a share p holds a jump: 5 sigma in every bin."""
+def test_calibrated(law, dim, false_alarm):
+    """Of the cells given probability p, a share p holds a jump, in each of 10 bins."""
     g, n = torch.Generator().manual_seed(0), 100_000
     smooth, jumps = law.laws
     time = jumps.clock(torch.ones(n, dtype=torch.float64), g)
@@ -77,7 +77,10 @@ def test_calibrated(law, dim):
         inside = (p >= low) & (p < low + 0.1 + 1e-9)
         if inside.sum() > 100:
             sigma = max((p[inside] * (1 - p[inside])).mean() / inside.sum(), 1e-8) ** 0.5
-            assert abs(jumped[inside].mean() - p[inside].mean()) < 5 * sigma + 3e-3
+            assert (
+                abs(jumped[inside].mean() - p[inside].mean())
+                < false_alarm.sigmas(10) * sigma + 3e-3
+            )
 
 
 def test_a_vector_says_more_than_one_channel():

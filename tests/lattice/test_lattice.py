@@ -1,4 +1,4 @@
-"""Stencils, increments and sheets. Statistical tests: 5 sigma bands, fixed seeds."""
+"""Stencils, increments and sheets. Statistical tests: fixed seeds, `tests/conftest.py`'s rate."""
 
 import numpy as np
 import pytest
@@ -74,7 +74,7 @@ def test_a_larger_box_is_a_sum_of_small_ones(stencil, grid):
 
 
 @every_stencil
-def test_increments_of_a_sheet_follow_the_law(stencil, grid):
+def test_increments_of_a_sheet_follow_the_law(stencil, grid, false_alarm):
     batch = 3000
     field = sample_sheet(
         LAW, stencil, grid, 2, batch, torch.Generator().manual_seed(0), torch.float64
@@ -82,11 +82,11 @@ def test_increments_of_a_sheet_follow_the_law(stencil, grid):
     x = increments(field, stencil)[:, ::7]
     u = torch.tensor([0.3, 1.0, 2.0], dtype=torch.float64)
     gap = (x[..., None] * u).cos().mean(0) - LAW.characteristic_function(u, stencil.volume)
-    assert gap.abs().max() < 5.5 * batch**-0.5
+    assert gap.abs().max() < false_alarm.sigmas(gap.numel()) * batch**-0.5
 
 
 @every_stencil
-def test_tiled_cells_are_disjoint_and_fill_the_lattice(stencil, grid):
+def test_tiled_cells_are_disjoint_and_fill_the_lattice(stencil, grid, false_alarm):
     shape = tuple(4 * (e + 1) for e in stencil.extent)
     chosen = tiling(stencil, shape)
     steps = round(abs(np.linalg.det(stencil.basis)))
@@ -97,7 +97,7 @@ def test_tiled_cells_are_disjoint_and_fill_the_lattice(stencil, grid):
         x = increments(field, stencil, disjoint=True)[..., 0].double()
         assert x.shape[1] < increments(field, stencil).shape[1] or stencil.volume <= 1
         correlation = torch.corrcoef(x[:, :12].T) - torch.eye(min(12, x.shape[1]))
-        assert correlation.abs().max() < 5.5 * 4000**-0.5
+        assert correlation.abs().max() < false_alarm.sigmas(66) * 4000**-0.5
 
 
 @every_stencil
