@@ -24,7 +24,6 @@ GAPS = (8, 14, 20)  # frames that a gradual change may take
 BATCH, CORE, MARGIN = 64, 256, 64  # frames described at once, judged at once, seen on either side
 BLANK = 3.0  # grey levels; a frame that deviates less shows nothing
 FADE = 24  # frames that a fade to or from a blank frame may take
-USUAL = 0.13  # the median increment of histograms
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 CHROMA = np.array([[-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]], np.float32)
 
@@ -74,6 +73,7 @@ class JumpLaw:
     noise: float = 0.064**2  # mean square of an increment in which nothing moves
     jump: float = 0.8**2  # mean square of a jump
     rate: float = 0.01  # jumps a frame
+    growth: float = 0.5  # the mean square of motion over n frames is n^growth that of one
     jumps_seen: float = 8.0  # the weight of the first two guesses
     frames_seen: float = 800.0
 
@@ -116,13 +116,13 @@ def find_events(frames: Iterable[Frame], embed: Embed | None = None) -> Events:
     Args:
         frames: Of any size, as `read_frames` gives them; 32 x 32 pixels are enough.
         embed: (N, H, W, 3) of uint8 -> (N, D) descriptors, instead of the histogram; all frames
-            are then of one size. Their scale is set by the first 64 frames' increments.
+            are then of one size. Only the descriptors' directions count.
 
     Raises:
         ValueError: No frames, or descriptors that are not finite.
     """
     seen, found = _Seen(), []
-    law, curve = JumpLaw(), _Curve()
+    law, curve = JumpLaw() if embed is None else JumpLaw(growth=0.75), _Curve()
     for batch in _batches(frames):
         seen.add(batch, embed)
         while seen.ahead >= CORE + MARGIN:
@@ -193,7 +193,6 @@ class _Seen:
     def __init__(self) -> None:
         self.frames: list[tuple[int, float]] = []
         self.behind = 0
-        self.unit: float | None = None
         self.last: Frame | None = None
         self.spacing = 0.0
         self.features = self.pictures = np.zeros((0, 0), np.float32)
@@ -212,7 +211,7 @@ class _Seen:
         if embed is None:
             features = histogram(small)
         else:
-            features = self._scaled(embed(np.stack([frame.image for frame in batch])))
+            features = _directions(embed(np.stack([frame.image for frame in batch])))
         luma = small.reshape(len(small), -1, 3).astype(np.float32) @ LUMA
         luma -= luma.mean(1, keepdims=True)
         self.frames += [(frame.index, frame.time) for frame in batch]
@@ -225,18 +224,6 @@ class _Seen:
         self.behind = MARGIN
         del self.frames[:judged]
         self.features, self.pictures = self.features[judged:], self.pictures[judged:]
-
-    def _scaled(self, features: np.ndarray) -> np.ndarray:
-        """So that the first increments are as long as a histogram's most often are."""
-        features = np.asarray(features, np.float32)
-        if not np.isfinite(features).all():
-            raise ValueError("`embed` must give finite descriptors, got NaN or infinity.")
-        if self.unit is None:
-            steps = np.linalg.norm(np.diff(features, axis=0), axis=1)
-            usual = float(np.median(steps)) if len(steps) else 0.0
-            least = 0.01 * float(np.linalg.norm(features, axis=1).mean())
-            self.unit = max(usual, least, 1e-12) / USUAL
-        return features / self.unit
 
 
 class _Curve:
@@ -319,7 +306,7 @@ def _changes(
         size = least[first, last]
         motion = _motion(np.concatenate([before[first + 1], after[last]], 1))
         if gap:
-            bound = np.minimum(law.log_odds(size, motion * gap**0.5, dim=3.0), 4)
+            bound = np.minimum(law.log_odds(size, motion * gap**law.growth, dim=3.0), 4)
             value = bound + _blend_odds(products, first, last)
             value[(size < 0.25) | still[first] | still[last]] = -np.inf
         else:
@@ -428,6 +415,13 @@ def _small(image: np.ndarray) -> np.ndarray:
         else:
             image = image.take(edges, axis)
     return image.astype(np.uint8)
+
+
+def _directions(features: np.ndarray) -> np.ndarray:
+    if not np.isfinite(features).all():
+        raise ValueError("`embed` must give finite descriptors, got NaN or infinity.")
+    norm = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features / np.maximum(norm, 1e-12), np.float32)
 
 
 def _batches(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
