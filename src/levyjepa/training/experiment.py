@@ -123,9 +123,9 @@ def write(result: ExperimentResult) -> None:
 
 
 def markdown(result: ExperimentResult) -> str:
-    """The table for people."""
+    """The table for people, of the metrics in percent; the page and `table.csv` hold the rest."""
     every = dict.fromkeys(row.metric for row in result.table)
-    metrics = [metric for metric in every if not is_baseline(metric)]
+    metrics = [metric for metric in every if is_share(metric) and not is_baseline(metric)]
     published = {row.cell: row.published for row in result.table if row.published is not None}
     heads = ["", "n", *map(title, metrics)] + (["Original"] if published else [])
     lines = [heads, ["---"] * len(heads)]
