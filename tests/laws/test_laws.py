@@ -111,6 +111,17 @@ def test_text_makes_the_law_again(law):
     assert torch.equal(again.exponent(U), law.exponent(U))
 
 
+def test_text_makes_independent_coordinates():
+    law = parse("IndependentCoordinates(Brownian(0.5) + Stable(1.5), NormalInverseGaussian(1, 2))")
+    assert repr(parse(repr(law))) == repr(law)
+    assert isinstance(law, IndependentCoordinates)
+    assert law.sample((3,)).shape == (3, 2)
+    with pytest.raises(ValueError, match="is not a law"):
+        parse("IndependentCoordinates(LaplaceJumps(1))")
+    with pytest.raises(ValueError, match="is not a law"):
+        parse("IndependentCoordinates()")
+
+
 SLOPES = [*ALL_LAWS, *(CompoundPoisson(1.0, StudentTJumps(nu)) for nu in (0.3, 1.0, 2.0, 50.0))]
 
 

@@ -1,9 +1,12 @@
 """One example of every law: what the tests run over, and the names that a text may use."""
 
+from typing import Any
+
 from levyjepa.expression import evaluate
 from levyjepa.laws.brownian import Brownian
 from levyjepa.laws.gamma_process import VarianceGamma
 from levyjepa.laws.gaussian import GaussianJumps
+from levyjepa.laws.independent import IndependentCoordinates
 from levyjepa.laws.laplace import LaplaceJumps
 from levyjepa.laws.law import Law
 from levyjepa.laws.normal_inverse_gaussian import NormalInverseGaussian
@@ -27,11 +30,14 @@ ALL_LAWS: tuple[Law, ...] = (
 
 _NAMES = {type(m).__name__: type(m) for law in ALL_LAWS for m in law.modules()}
 _NAMES = {name: kind for name, kind in _NAMES.items() if name not in ("Sum", "ModuleList")}
-_NAMES |= {"Scaled": Scaled, "ScaledJumps": ScaledJumps}
+_NAMES |= {kind.__name__: kind for kind in (Scaled, ScaledJumps, IndependentCoordinates)}
 
 
-def parse(text: str) -> Law:
+def parse(text: str) -> Any:
     """The law that `text` prints, as in a configuration file.
+
+    Returns:
+        A `Law`, or `IndependentCoordinates` where the text says so.
 
     Raises:
         TypeError: the text is not a text.
@@ -43,6 +49,6 @@ def parse(text: str) -> Law:
     if not isinstance(text, str):
         raise TypeError(f"A law's text must be a string, got {text!r}.")
     law = evaluate(text, _NAMES, "law")
-    if not isinstance(law, Law):
+    if not isinstance(law, (Law, IndependentCoordinates)):
         raise ValueError(f"{text!r} is not a law but {type(law).__name__}.")
     return law
