@@ -168,7 +168,9 @@ class Clips(Dataset):
             raise ValueError(f"`paths` must hold a readable video, got {len(paths)} without one.")
         if self.unreadable:
             names = ", ".join(self.unreadable[:10])
-            log.warning("%d videos can't be read: %s", len(self.unreadable), names)
+            log.warning(
+                "%d of %d videos can't be read: %s", len(self.unreadable), len(paths), names
+            )
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -261,11 +263,13 @@ class _PyAV:
     def _open(self) -> Iterator[tuple[Any, Any]]:
         import av
 
-        with av.open(str(self.path)) as container:
-            streams = container.streams.video
-            if not streams:
-                raise UnreadableVideoError(f"`video` must hold a video stream, got {self.path}.")
-            yield container, streams[0]
+        try:
+            with av.open(str(self.path)) as container:
+                if not container.streams.video:
+                    raise UnreadableVideoError(f"`video` must hold pictures, got {self.path}.")
+                yield container, container.streams.video[0]
+        except av.error.FFmpegError as error:  # some are of no built-in kind
+            raise OSError(str(error)) from error
 
     def _converter(self, size: Size | None) -> Callable[[Any], np.ndarray]:
         from av.video.reformatter import VideoReformatter
