@@ -158,24 +158,40 @@ def test_float32_error_is_rounding():
     assert (grad - want).norm() < 1e-5 * want.norm()
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 12, 17, 40])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_every_number_of_nodes(count, weighted):
-    """Eager and as the compiler traces it, against cosines and sines one by one."""
+def of_one_by_one(count, weighted):
+    """Samples, frequencies 0.3 k, weights, coefficients; the sum that they make, and its slope."""
     x, g = samples(rows=2, n=20), torch.Generator().manual_seed(1)
     w = torch.rand(2, 20, generator=g, dtype=torch.float64) if weighted else torch.ones(2, 20)
     w = w / w.sum(-1, keepdim=True)
     u = 0.3 * torch.arange(1, count + 1, dtype=torch.float64)
-    angle = x[..., None] * u
-    want = [(wave * w[..., None]).sum(1) for wave in (angle.cos(), angle.sin())]
+    waves = torch.stack([wave(x[..., None] * u) for wave in (torch.cos, torch.sin)])
+    want = (waves * w[..., None]).sum(2)
     mixed = torch.randn(2, 2, count, generator=g, dtype=torch.float64)
-    (slope,) = torch.autograd.grad((torch.stack(want) * mixed).sum(), x)
-    for step in (0.3, None):
-        for way in (empirical_cf, torch.compile(empirical_cf, backend="aot_eager", dynamic=False)):
-            got = torch.stack(way(x, u, step, w if weighted else None))
-            assert torch.allclose(got, torch.stack(want), atol=1e-12)
-            (grad,) = torch.autograd.grad((got * mixed).sum(), x)
-            assert torch.allclose(grad, slope, atol=1e-12)
+    (slope,) = torch.autograd.grad((want * mixed).sum(), x)
+    return x, u, w if weighted else None, mixed, want, slope
+
+
+def follows(function, count, weighted, step):
+    x, u, w, mixed, want, slope = of_one_by_one(count, weighted)
+    got = torch.stack(function(x, u, step, w))
+    (grad,) = torch.autograd.grad((got * mixed).sum(), x)
+    return torch.allclose(got, want, atol=1e-12) and torch.allclose(grad, slope, atol=1e-12)
+
+
+@pytest.mark.parametrize("step", [0.3, None])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 3, 12, 17, 40, 100])
+def test_every_number_of_nodes(count, weighted, step):
+    assert follows(empirical_cf, count, weighted, step)
+
+
+def test_every_number_of_nodes_as_the_compiler_traces_it():
+    """The second trace of one function holds symbols for what the first took for numbers."""
+    torch.compiler.reset()
+    traced = torch.compile(empirical_cf, backend="aot_eager", fullgraph=True)
+    assert follows(traced, 3, False, 0.3)
+    assert follows(traced, 17, True, 0.3)
+    assert follows(traced, 3, False, None)
 
 
 def test_compiled_equals_eager():

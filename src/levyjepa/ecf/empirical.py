@@ -121,6 +121,7 @@ def _series(x: Tensor, on_cos: Tensor, on_sin: Tensor, nodes: Tensor, step: None
 
 def _layout(count: int) -> tuple[int, int]:
     """r and J whose waves reach `count` frequencies."""
+    count = len(range(count))  # a number even where the compiler holds a symbol for any
     r = max(1, math.isqrt(count // 2))
     return r, max(1, -(-(count - r) // (2 * r + 1)))
 
