@@ -229,7 +229,7 @@ def _laws(findings: list[Finding]) -> Grid:
         misfits = (f.goodness, f.goodness_of_gaussian)
         return [
             Entry(f.choice.chosen.family, parameters(f.choice.chosen)),
-            _entry(f.choice.chosen.gain, 4),
+            _entry(f.choice.chosen.gain, 3),
             *(Entry(_number(g.deviations, 1), f"p = {g.p_value:.3f}") for g in misfits),
             *(_entry(k, 2) for k in (f.kurtosis, f.gaussian.kurtosis, f.shuffled.kurtosis)),
         ]
@@ -312,7 +312,7 @@ def _strips(images: np.ndarray, maps: list[Finding]) -> list[list[Tile]]:
 def _entry(estimate: Estimate | None, digits: int) -> Entry:
     if estimate is None:
         return Entry("–")
-    return Entry(_number(estimate.value, digits), f"± {_number(estimate.error, digits)}")
+    return Entry(_number(estimate.value, digits), f"± {_number(estimate.error, digits + 1)}")
 
 
 def _pm(estimate: Estimate | None, digits: int) -> str:
