@@ -21,7 +21,7 @@ from pathlib import Path
 import av
 import numpy as np
 from PIL import Image, ImageOps
-from scenedetect import AdaptiveDetector, ContentDetector, detect
+from scenedetect import AdaptiveDetector, ContentDetector, detect  # pyright: ignore[reportMissingImports]
 
 from levyjepa.data.video import read_frames
 from levyjepa.evaluation.events import find_events

@@ -262,13 +262,14 @@ class _PyAV:
     @contextmanager
     def _open(self) -> Iterator[tuple[Any, Any]]:
         import av
+        from av.error import FFmpegError
 
         try:
             with av.open(str(self.path)) as container:
                 if not container.streams.video:
                     raise UnreadableVideoError(f"`video` must hold pictures, got {self.path}.")
                 yield container, container.streams.video[0]
-        except av.error.FFmpegError as error:  # some are of no built-in kind
+        except FFmpegError as error:  # some are of no built-in kind
             raise OSError(str(error)) from error
 
     def _converter(self, size: Size | None) -> Callable[[Any], np.ndarray]:
