@@ -78,11 +78,16 @@ class Page(HTMLParser):
 
 def test_an_exact_sheet_follows_a_levy_law_and_white_noise_does_not(sheet):
     assert [follows(finding) for finding in sheet.findings] == [True, False]
-    first, second, third = lead(sheet)
+    first, second, third = lead(sheet)  # images have nothing in common, so nothing is said of it
     assert first.startswith("At 1 of 2 pairs of layer and stencil a law with jumps")
     assert "most often Laplace jumps" in first
     assert second.startswith("Held-out increments reject the chosen law at 0 ")
     assert "hold at 1 of 2" in third
+
+
+def test_tokens_that_are_the_same_in_every_image_are_said(sheet):
+    alike = replace(sheet, findings=[replace(sheet.findings[0], fixed=0.82)])
+    assert "At layer 1, box, 82 % of the variance is the same in every image" in lead(alike)[-1]
 
 
 def test_the_page_is_whole_and_shows_every_layer(sheet, tmp_path):

@@ -24,6 +24,7 @@ from levyjepa.training.diagnosis import Diagnosis
 LEVEL = 0.05  # p-values below reject
 CLOSE = 0.05  # a correlation, or twice it a ratio's distance from 1, that counts for nothing
 ERRORS = 3.0  # so does one within so many standard errors
+ALIKE = 0.5  # share of the variance that images have in common above which it is said
 GREEK = {"sigma": "σ", "alpha": "α", "beta": "β", "delta": "δ"}
 
 
@@ -100,7 +101,7 @@ def follows(finding: Finding) -> bool:
 
 
 def lead(diagnosis: Diagnosis) -> list[str]:
-    """What the findings come to, in three sentences."""
+    """What the findings come to, in a few sentences."""
     found = diagnosis.findings
     n = len(found)
     pairs = f"{n} pairs of layer and stencil" if n > 1 else "the one pair of layer and stencil"
@@ -136,7 +137,12 @@ def lead(diagnosis: Diagnosis) -> list[str]:
         )
         + f"Both together, a Lévy law, hold at {sum(map(follows, found))} of {n}."
     )
-    return [first, second, third]
+    most = max(found, key=lambda f: f.fixed)
+    fourth = (
+        f"At {most.layer}, {most.stencil}, {100 * most.fixed:.0f} % of the variance is the same in "
+        "every image, place by place: there the law tells of places more than of images."
+    )
+    return [first, second, third] + [fourth] * (most.fixed > ALIKE)
 
 
 def record(finding: Finding) -> dict[str, Any]:
