@@ -165,6 +165,11 @@ def test_bad_settings_are_named(settings, message):
         MovingDigits(**settings)
 
 
+def test_a_mask_can_name_254_objects():
+    with pytest.raises(ValueError, match="at most 254 objects in a clip, got more in clip 0"):
+        MovingDigits("train", 1, frames=200, cut=1, size=42)[0]
+
+
 def test_it_ends():
     with pytest.raises(IndexError, match="from 0 to 1, got 2"):
         MovingDigits("train", 2)[2]

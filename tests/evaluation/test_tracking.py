@@ -281,6 +281,11 @@ def test_bad_input_is_named(given, options, message):
         propagate(scene(A, B), given, **options)
 
 
+def test_masks_of_another_type_are_named():
+    with pytest.raises(TypeError, match=r"`given` must hold masks of uint8, got torch.int64"):
+        propagate(scene(A), {0: A.long()})
+
+
 # Folders in DAVIS's layout
 
 

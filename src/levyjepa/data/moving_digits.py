@@ -18,6 +18,7 @@ SPLITS = ("train", "test")
 BACKGROUNDS = ("textured", "plain")
 DIGIT = 28  # pixels a side
 SPEED = 1.0, 3.0  # pixels a frame
+MOST = 254  # objects, whose ids are of uint8; 255 is void elsewhere
 INK = 0.5  # a pixel belongs to a digit that covers it by half or more
 DARK, GRAIN, COARSE = 110.0, 6.0, 8  # a texture's values, the deviation of its grain, its patches
 
@@ -127,7 +128,12 @@ class MovingDigits(Dataset):
         return self.clips
 
     def __getitem__(self, index: int) -> DigitClip:
-        """Draw a clip."""
+        """Draw a clip.
+
+        Raises:
+            IndexError: There is no such clip.
+            ValueError: It would hold more objects than a mask of uint8 can name.
+        """
         if not 0 <= index < self.clips:
             raise IndexError(f"`index` must be from 0 to {self.clips - 1}, got {index}.")
         random = np.random.default_rng((self.seed, SPLITS.index(self.split), index))
@@ -139,6 +145,11 @@ class MovingDigits(Dataset):
         for start, end in pairwise(starts):
             frames[start:end] = _background(random, self.size, self.background)
             scene = self._scene(random, start, end)
+            if len(paths) + len(scene) > MOST:
+                raise ValueError(
+                    f"`digits` and `cut` must make at most {MOST} objects in a clip, got more in "
+                    f"clip {index}."
+                )
             for number, path in enumerate(scene, start=len(paths) + 1):
                 hue = random.random(3, np.float32)
                 _draw(frames, masks, path, self.ink[path.source], number, 255 * hue / hue.max())

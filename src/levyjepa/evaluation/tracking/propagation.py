@@ -18,6 +18,7 @@ TILE = 8  # tokens a side
 CUT = 0.9  # of a frame's tokens jump at a cut
 
 
+@torch.no_grad()
 def propagate(
     tokens: Iterable[Tensor],
     given: Mapping[int, Tensor],
@@ -35,8 +36,9 @@ def propagate(
     where objects are given and the `last` frames; the labels are interpolated to pixels, each
     class's map is scaled to [0, 1], and the largest wins.
 
-    One frame is compared at a time, in tiles of 8 x 8 tokens: memory is that of the (last + 1)
-    frames held and (last + 1) x 64 x (8 + 2 radius)^2 likenesses, whatever h, w and T.
+    One frame is compared at a time, in tiles of 8 x 8 tokens: memory is twice that of the n frames
+    held (the last ones and those where objects are given), and n (8 + 2 radius)^2 (C + 3 x 64)
+    numbers of the tile, whatever h, w and T.
 
     Args:
         tokens: (h, w, C) for each of the T frames: a tensor (T, h, w, C), or one after another.
@@ -54,6 +56,7 @@ def propagate(
         (T, H, W) of uint8 on the masks' device: the id at each pixel, 0 for the background.
 
     Raises:
+        TypeError: Masks that are not of uint8.
         ValueError: No mask of the first frame, masks without an object or of different sizes, a
             mask of a frame that does not come, tokens or probabilities of another shape.
     """
@@ -137,12 +140,11 @@ class _Frame:
 
     def tell(self, mask: Tensor, ids: Tensor) -> None:
         """Take the objects of a mask (H, W) for granted, at the pixel in each token's middle."""
-        small = interpolate(mask[None, None].float(), self.labels.shape[:2], mode="nearest-exact")[
-            0, 0
-        ]
-        small = small.to(self.labels.device)
-        told = one_hot(torch.bucketize(small.to(ids.dtype), ids), len(ids)).to(self.labels)
-        self.labels = torch.where((small > 0)[..., None], told, self.labels)
+        grid = self.labels.shape[:2]
+        small = interpolate(mask[None, None].float(), grid, mode="nearest-exact")[0, 0]
+        place = torch.bucketize(small.long(), ids).to(self.labels.device)
+        told = one_hot(place, len(ids)).to(self.labels)
+        self.labels = torch.where((place > 0)[..., None], told, self.labels)
 
 
 def _compare(
@@ -181,7 +183,7 @@ def _decide(labels: Tensor, ids: Tensor, size: torch.Size) -> Tensor:
     )
     spread = (high - low)[..., None]
     scaled = torch.where(spread > 0, (maps - low[..., None]) / spread, maps)
-    return ids.to(scaled.device)[scaled.argmax(0)].to(torch.uint8)
+    return ids[scaled.argmax(0).to(ids.device)].to(torch.uint8)
 
 
 def _cut(jump: Tensor, t: int, grid: Sequence[int]) -> bool:
@@ -197,6 +199,8 @@ def _ids(given: Mapping[int, Tensor]) -> Tensor:
     if 0 not in given:
         raise ValueError("`given` must hold a mask of the first frame, got none.")
     for t, mask in given.items():
+        if mask.dtype != torch.uint8:
+            raise TypeError(f"`given` must hold masks of uint8, got {mask.dtype} at frame {t}.")
         if mask.ndim != 2 or mask.shape != given[0].shape:
             raise ValueError(
                 f"`given` must hold masks (H, W) of one size, got {tuple(mask.shape)} at frame {t} "
