@@ -5,7 +5,9 @@ Test clips of data=moving_digits are written in DAVIS 2017's layout, enlarged to
 followed by DINO's protocol and judged as DAVIS does, with and without the rule that nothing is
 taken across a cut. A cut is a frame at which nine tokens in ten jumped under a Brownian motion with
 Laplace jumps, fitted to the tokens' steps in 20 training clips. Intervals are of 95 %, by bootstrap
-over clips, paired for the gain. Frames and masks stay in `--folder`, if given.
+over clips, paired for the gain. "There" and "gone" are J&F over the frames in which an object is to
+be seen and those in which it is not, where any pixel of it is wrong: the rule gains in the latter.
+Frames and masks stay in `--folder`, if given.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
@@ -26,8 +29,10 @@ from levyjepa.data.moving_digits import MovingDigits
 from levyjepa.evaluation.features import fields, patches
 from levyjepa.evaluation.tracking import (
     Tracking,
+    contour_accuracy,
     evaluate_davis,
     open_davis,
+    region_similarity,
     time_jumps,
     write_clips,
 )
@@ -88,7 +93,33 @@ def fitted(encode: Encode, root: Path, side: int) -> Law:
     return fit(steps[drawn], Brownian(0.5) + CompoundPoisson(1.0, LaplaceJumps(1.0))).law
 
 
-def row(name: str, rule: str, found: Tracking, sums: Sums, base: Sums | None) -> str:
+def there_and_gone(root: Path, results: Path) -> tuple[float, float]:
+    """J&F over the judged frames with and without the object."""
+    values, seen = [], []
+    for one in open_davis(root):
+        files = one.annotations, [results / one.name / path.name for path in one.annotations]
+        annotation, prediction = (
+            np.stack([np.array(Image.open(f)) for f in part]) for part in files
+        )
+        for number in np.unique(annotation)[1:]:
+            truth, claim = annotation == number, prediction == number
+            judged = slice(truth.any((1, 2)).argmax() + 1, -1)
+            if len(truth[judged]):
+                pair = truth[judged], claim[judged]
+                values.append((region_similarity(*pair) + contour_accuracy(*pair)) / 2)
+                seen.append(truth[judged].any((1, 2)))
+    value, there = np.concatenate(values), np.concatenate(seen)
+    return value[there].mean(), value[~there].mean()
+
+
+def row(
+    name: str,
+    rule: str,
+    found: Tracking,
+    sums: Sums,
+    base: Sums | None,
+    parts: tuple[float, float],
+) -> str:
     draw = np.random.default_rng(0)
     chosen = draw.integers(0, len(sums.total), (RESAMPLES, len(sums.total)))
     drawn = sums.resampled(chosen)
@@ -99,10 +130,10 @@ def row(name: str, rule: str, found: Tracking, sums: Sums, base: Sums | None) ->
         middle = found.j_and_f - base.total.sum() / base.number.sum()
         gain = f"{100 * middle:+.1f} [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]"
     j, f = found.region, found.contour
-    cells = [f"{100 * value:.1f}" for value in (j.mean, j.recall, j.decay, f.mean, f.recall)]
+    numbers = (*parts, j.mean, j.recall, j.decay, f.mean, f.recall, f.decay)
     return (
         f"| {name} | {rule} | {100 * found.j_and_f:.1f} [{100 * low:.1f}, {100 * high:.1f}] "
-        f"| {gain} | {' | '.join(cells)} | {100 * f.decay:.1f} |"
+        f"| {gain} | {' | '.join(f'{100 * value:.1f}' for value in numbers)} |"
     )
 
 
@@ -118,23 +149,25 @@ def main() -> None:
         test, train = MovingDigits("test", options.clips), MovingDigits("train", TRAINING)
         for name, held in (("test", test), ("train", train)):
             write_clips((held[index] for index in range(len(held))), folder / name)
-        print("| tokens | rule | J&F | gain | J mean | recall | decay | F mean | recall | decay |")
-        print("|---|---|---|---|---|---|---|---|---|---|")
+        heads = "tokens, rule, J&F, gain, there, gone, J mean, recall, decay, F mean, recall, decay"
+        print(f"| {heads.replace(', ', ' | ')} |\n{'|---' * len(heads.split(', '))}|")
         objects = 0
         for number, (name, encode) in enumerate(encoders(options.checkpoint, options.side).items()):
             law = fitted(encode, folder / "train", options.side)
             base = None
             for rule, jumps in (("none", None), ("cuts", partial(time_jumps, law=law))):
+                results = folder / "masks" / f"{number}-{rule}"
                 found = evaluate_davis(
                     folder / "test",
                     encode,
-                    folder / "masks" / f"{number}-{rule}",
+                    results,
                     side=options.side,
                     multiple=4,
                     jumps=jumps,
                 )
                 sums = Sums.of(found)
-                print(row(name, rule, found, sums, base), flush=True)
+                parts = there_and_gone(folder / "test", results)
+                print(row(name, rule, found, sums, base, parts), flush=True)
                 base, objects = sums, len(found.objects)
         print(f"\nn = {objects} objects in {options.clips} clips.")
 
