@@ -26,7 +26,7 @@ USAGE = {
     ),
     "evaluate": (
         "Judge frozen features of a checkpoint, or of a run folder's last one: linear probe, kNN, "
-        "few labels, masks.",
+        "few labels, masks. Of the run's own data, the pictures of its report are made anew.",
         "levyjepa evaluate runs/first",
     ),
     "jumps": (
@@ -131,31 +131,28 @@ def _experiment(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from levyjepa.conf.compose import amend
     from levyjepa.data import load_source
-    from levyjepa.evaluation import evaluate
-    from levyjepa.training.run import checkpoint_file, load, stages
+    from levyjepa.training.run import checkpoint_file, judge, load
 
     checkpoint = checkpoint_file(options.checkpoint)
     trained = load(checkpoint)
     config = amend(trained.config, options.overrides)
     source = load_source(config.data)
-    with stages(config.trainer.progress) as progress:
-        found = evaluate(
-            trained.network,
-            source,
-            config.data,
-            device=_device(config),
-            seed=config.seed,
-            law=trained.law,
-            stencils=config.objective.stencils,
-            prior=config.objective.gamma > 0 and config.objective.prior == "levy",
-            views=config.views,
-            progress=progress,
-        )
+    run_dir = checkpoint.parent.parent
+    own = (run_dir / "config.yaml").is_file() and _same(config.data, trained.config.data)
+    found = judge(
+        trained.network, trained.law, config, source, _device(config), run_dir if own else None
+    )
     path = checkpoint.with_suffix(f".{source.name}.json")
     path.write_text(json.dumps(found, indent=2), "utf-8")
     _scores(found)
     _out(f"written: {path}")
     return 0
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two settings name the same images, wherever they lie."""
+    one, other = ({**vars(each), "path": Path(each.path or "").name} for each in (one, other))
+    return one == other
 
 
 def _jumps(options: argparse.Namespace) -> int:

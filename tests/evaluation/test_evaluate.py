@@ -13,6 +13,7 @@ from levyjepa.data import test_loader as loader_of
 from levyjepa.evaluation import Gallery, evaluate, gallery, jump_map
 from levyjepa.evaluation.masks import judge_by_masks
 from levyjepa.evaluation.segmentation import held_out
+from levyjepa.lattice import box, increments
 from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps
 from levyjepa.models import Network
 
@@ -123,8 +124,14 @@ def streets(shared_data, tmp_path_factory) -> tuple[DataConfig, Network]:
 
 def test_masks_judge_segmentation_and_boundaries(streets):
     config, network = streets
-    learned = LAW.learnable_copy()
-    found = evaluate(network, load_source(config), config, law=learned, prior=True)
+    learned, shown = LAW.learnable_copy(), {}
+    found = evaluate(
+        network, load_source(config), config, law=learned, prior=True, show=shown.setdefault
+    )
+    assert set(shown) == {"network", "random_encoder", "pixels"}
+    assert shown["network"].images.shape == (6, 32, 32, 3)
+    assert np.array_equal(shown["network"].truth, shown["pixels"].truth)
+    assert not np.array_equal(shown["network"].prediction, shown["pixels"].prediction)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert set(found) == {
         "representation",
@@ -229,6 +236,9 @@ def test_jumps_and_increments_are_the_projected_field_s(network, source, seen):
         assert field is not None
         expected = jump_map(field, LAW)
     np.testing.assert_allclose(seen.jump_probability, expected.numpy(), atol=1e-4)
+    norms = increments(field, box(2)).norm(dim=-1).flatten()
+    ratio = seen.jump_size.flatten() / norms.numpy()
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
     assert seen.increments.shape == seen.increments_before.shape == (256 * 3 * 3 * 4,)
     assert not np.array_equal(seen.increments, seen.increments_before)
 

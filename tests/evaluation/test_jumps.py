@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from levyjepa.evaluation import increment_pixels, jump_map, jump_pixels
+from levyjepa.evaluation import increment_map, increment_pixels, jump_map, jump_pixels
 from levyjepa.evaluation.jumps import lay
 from levyjepa.inference import jump_probability
 from levyjepa.lattice import box, increments, line, sample_sheet
@@ -120,6 +120,20 @@ def test_increments_are_measured_in_their_own_root_mean_square():
     expected = torch.tensor([[0.0, 0.0], [2**0.5, 2**0.5]])[None]  # norms 0 and 3: rms 3 / sqrt 2
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(increment_pixels(100 * field, (2, 2), (line(2, 1),)), found)
+
+
+def test_a_map_of_increments_has_mean_square_one_and_ranks_as_the_probability_does():
+    field = one_jump(2, 5) + 0.1 * torch.randn(
+        2, 6, 9, 4, generator=torch.Generator().manual_seed(1)
+    )
+    found = increment_map(field)
+    assert found.shape == (2, 5, 8)
+    torch.testing.assert_close(found.square().mean(), torch.tensor(1.0))
+    torch.testing.assert_close(increment_map(100 * field), found)
+    order = jump_map(field.double(), RARE).flatten()[found.flatten().argsort()]
+    assert (order.diff() >= 0).all()
+    with pytest.raises(ValueError, match="must vary"):
+        increment_map(torch.ones(2, 6, 9, 4))
 
 
 def test_pixels_rank_as_the_probability_does():

@@ -8,8 +8,8 @@ from sklearn.metrics import jaccard_score
 from sklearn.preprocessing import StandardScaler
 
 from levyjepa.data.segmentation import load_segmentation
-from levyjepa.evaluation import Dense, Segmentation, patches, segmentation_probe
-from levyjepa.evaluation.segmentation import DECAYS, _fit, held_out, pixel_counts
+from levyjepa.evaluation import Dense, Overlays, Segmentation, patches, segmentation_probe
+from levyjepa.evaluation.segmentation import DECAYS, _fit, held_out, overlays, pixel_counts
 
 ABC = ("a", "b", "c")
 
@@ -75,6 +75,22 @@ def test_logits_are_upsampled_bilinearly():
     val = Dense(field, torch.tensor([[[1] * 4 + [0] * 4]]))
     found = segmentation_probe(train, val, ("a", "b"))
     assert torch.equal(found.prediction.long(), val.masks)  # logits of 0 halfway between tokens
+
+
+def test_overlays_show_the_same_evenly_spaced_images_of_every_run(tmp_path):
+    train, val = blobs(10, (2, 2), 2, seed=0), blobs(13, (2, 2), 2, seed=1)
+    images = torch.arange(13, dtype=torch.uint8)[:, None, None, None].expand(13, 3, 4, 4)
+    found = segmentation_probe(train, val, ABC)
+    shown = overlays(found, images, val.masks)
+    rows = [0, 2, 4, 6, 8, 10]
+    assert shown.images[:, 0, 0, 0].tolist() == rows
+    assert np.array_equal(shown.truth, val.masks[rows])
+    assert np.array_equal(shown.prediction, found.prediction[rows])
+    assert len(overlays(found, images[:2], val.masks[:2]).images) == 2
+    shown.save(tmp_path / "segmentation.npz")
+    loaded = Overlays.load(tmp_path / "segmentation.npz")
+    assert loaded.classes.tolist() == list(ABC)
+    assert np.array_equal(loaded.prediction, shown.prediction)
 
 
 def test_void_changes_nothing_but_the_count():

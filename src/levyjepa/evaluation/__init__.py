@@ -5,11 +5,11 @@ from levyjepa.evaluation.boundaries import Boundaries, find_boundaries, score_bo
 from levyjepa.evaluation.evaluate import evaluate
 from levyjepa.evaluation.features import Dense, Features, extract, fields, patches, pixels
 from levyjepa.evaluation.gallery import Gallery, gallery
-from levyjepa.evaluation.jumps import increment_pixels, jump_map, jump_pixels
+from levyjepa.evaluation.jumps import increment_map, increment_pixels, jump_map, jump_pixels
 from levyjepa.evaluation.knn import knn
 from levyjepa.evaluation.probe import LowShot, linear_probe, low_shot
 from levyjepa.evaluation.representation import Representation, examine
-from levyjepa.evaluation.segmentation import Segmentation, segmentation_probe
+from levyjepa.evaluation.segmentation import Overlays, Segmentation, segmentation_probe
 
 __all__ = [
     "Accuracy",
@@ -18,6 +18,7 @@ __all__ = [
     "Features",
     "Gallery",
     "LowShot",
+    "Overlays",
     "Representation",
     "Segmentation",
     "evaluate",
@@ -26,6 +27,7 @@ __all__ = [
     "fields",
     "find_boundaries",
     "gallery",
+    "increment_map",
     "increment_pixels",
     "jump_map",
     "jump_pixels",

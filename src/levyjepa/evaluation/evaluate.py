@@ -20,6 +20,7 @@ from levyjepa.evaluation.knn import knn
 from levyjepa.evaluation.masks import judge_by_masks
 from levyjepa.evaluation.probe import linear_probe, low_shot
 from levyjepa.evaluation.representation import examine
+from levyjepa.evaluation.segmentation import Overlays
 from levyjepa.laws import Law
 from levyjepa.models import Network
 
@@ -42,6 +43,7 @@ def evaluate(
     prior: bool = False,
     views: ViewsConfig | None = None,
     progress: Callable[[str], None] = lambda what: None,
+    show: Callable[[str, Overlays], None] = lambda name, shown: None,
 ) -> dict[str, Any]:
     """Judge frozen features by labels, by masks and by their own health.
 
@@ -58,6 +60,7 @@ def evaluate(
         prior: Whether the field was trained to follow the law at these stencils.
         views: Of which two are drawn to measure alignment; None leaves it out.
         progress: Told what begins.
+        show: As `judge_by_masks` takes it; the network is called "network".
 
     Returns:
         What `evaluation.json` holds: of labelled images "linear_probe", "knn" and "low_shot", a
@@ -113,6 +116,7 @@ def evaluate(
             holdout=config.holdout > 0,
             limit=limit if config.limit is None else config.limit,
             progress=progress,
+            show=show,
         )
         for name, scores in by_masks.items():
             found[name] |= scores

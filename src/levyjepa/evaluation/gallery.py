@@ -1,8 +1,7 @@
 """What a report shows of a network: jump maps, increments and nearest neighbours."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,9 +11,10 @@ from torch.utils.data import Dataset, Subset
 
 from levyjepa.conf.schema import DataConfig
 from levyjepa.data import Source, normalise, test_loader
+from levyjepa.evaluation.arrays import Arrays
 from levyjepa.evaluation.evaluate import subset
 from levyjepa.evaluation.features import frozen
-from levyjepa.evaluation.jumps import jump_map
+from levyjepa.evaluation.jumps import increment_map, jump_map
 from levyjepa.lattice import box, increments
 from levyjepa.laws import Law
 from levyjepa.models import Network
@@ -25,27 +25,18 @@ INCREMENTS = 20_000
 
 
 @dataclass(frozen=True)
-class Gallery:
+class Gallery(Arrays):
     """M test images and what the network makes of them."""
 
     images: np.ndarray  # (M, H, W, 3) of uint8, spread over the classes
     labels: np.ndarray  # (M,), -1 where there is none
     classes: np.ndarray  # names of the labels
     jump_probability: np.ndarray  # (M, h - 1, w - 1)
+    jump_size: np.ndarray  # (M, h - 1, w - 1), by `increment_map`; 0 of a constant field
     increments: np.ndarray  # (n,), box(2) increments of projected fields of test images
     increments_before: np.ndarray  # (n,), the same of an untrained network
     neighbours: np.ndarray  # (M, 5, H, W, 3) of uint8, nearest first, of the training images drawn
     neighbour_labels: np.ndarray  # (M, 5)
-
-    def save(self, path: str | Path) -> None:
-        """Write an .npz of all arrays."""
-        np.savez_compressed(path, **asdict(self))
-
-    @classmethod
-    def load(cls, path: str | Path) -> "Gallery":
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
 
 @torch.no_grad()
@@ -84,6 +75,7 @@ def gallery(
         labels=test.labels[chosen].numpy(),
         classes=np.array(source.classes, dtype=np.str_),
         jump_probability=jump_map(test.field[chosen], law, rescale).numpy(),
+        jump_size=_sizes(test.field)[chosen].numpy(),
         increments=_increments(test.field, seed),
         increments_before=_increments(before.field, seed),
         neighbours=_channels_last(train.images[nearest]),
@@ -124,6 +116,11 @@ def _look(
             projected = images[:, :0] if output.field is None else output.field.float()
             parts.append((batch.images, batch.labels, output.embedding.float(), projected))
     return _Seen(*(torch.cat(part).cpu() for part in zip(*parts, strict=True)))
+
+
+def _sizes(field: Tensor) -> Tensor:
+    norms = increments(field, box(2)).norm(dim=-1)
+    return increment_map(field) if norms.any() else torch.zeros(len(field), 1, 1)
 
 
 def _increments(field: Tensor, seed: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Where a field jumps: corner by corner, edge by edge, pixel by pixel."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -44,6 +45,28 @@ def jump_map(
         samples = samples * law.variance(stencil.volume) ** 0.5 / _root_mean_square(samples)
     probability = jump_probability(samples, law, stencil.volume, isotropic=True)
     return probability.unflatten(1, _positions(field, stencil))
+
+
+def increment_map(field: Tensor, stencil: Stencil | None = None) -> Tensor:
+    """The norm of the increment over all channels at each position of a stencil.
+
+    `jump_map` grows with it and with nothing else; it never saturates.
+
+    Args:
+        field: (B, h, w, C), patch tokens, projected or not.
+        stencil: box(2) if None, as for `jump_map`.
+
+    Returns:
+        (B, h - a, w - b) for a stencil of extent (a, b): at least 0, of mean square 1.
+
+    Raises:
+        ValueError: A constant field, or one of another rank or too few patches.
+    """
+    floating("field", field, 4, "(B, h, w, C)")
+    stencil = box(2) if stencil is None else stencil
+    samples = increments(field, stencil)
+    norms = samples.norm(dim=-1) / (_root_mean_square(samples) * samples.shape[-1] ** 0.5)
+    return norms.unflatten(1, _positions(field, stencil))
 
 
 def jump_pixels(
@@ -95,12 +118,7 @@ def increment_pixels(
     """
     floating("field", field, 4, "(B, h, w, C)")
 
-    def read(stencil: Stencil) -> Tensor:
-        samples = increments(field, stencil)
-        norms = samples.norm(dim=-1) / (_root_mean_square(samples) * samples.shape[-1] ** 0.5)
-        return norms.unflatten(1, _positions(field, stencil))
-
-    return _largest(read, field, size, stencils)
+    return _largest(partial(increment_map, field), field, size, stencils)
 
 
 def lay(values: Tensor, stencil: Stencil, grid: Sequence[int], size: Sequence[int]) -> Tensor:

@@ -12,7 +12,7 @@ from levyjepa.data.segmentation import SegmentationSource
 from levyjepa.evaluation.boundaries import score_boundaries, sobel
 from levyjepa.evaluation.features import Dense, fields, patches
 from levyjepa.evaluation.jumps import increment_pixels, jump_pixels
-from levyjepa.evaluation.segmentation import held_out, segmentation_probe
+from levyjepa.evaluation.segmentation import Overlays, held_out, overlays, segmentation_probe
 from levyjepa.lattice import Stencil, line
 from levyjepa.laws import Law
 from levyjepa.models import Network
@@ -32,6 +32,7 @@ def judge_by_masks(
     holdout: bool = False,
     limit: int | None = None,
     progress: Callable[[str], None] = lambda what: None,
+    show: Callable[[str, Overlays], None] = lambda name, shown: None,
 ) -> dict[str, dict[str, Any]]:
     """Judge networks of one patch size, and raw pixels, by masks.
 
@@ -47,6 +48,7 @@ def judge_by_masks(
             validation split stays unseen.
         limit: At most so many images of a split, evenly spaced; None for all.
         progress: Told what begins.
+        show: Given a network's name and a few images with the masks that its tokens tell.
 
     Returns:
         For each network, and "pixels": "segmentation", and "boundaries" of several maps, at a
@@ -65,8 +67,10 @@ def judge_by_masks(
     size = truth.shape[1:]
     found: dict[str, dict[str, Any]] = {}
 
-    def segmentation(train: Tensor, val: Tensor) -> dict[str, Any]:
-        return segmentation_probe(Dense(train, masks), Dense(val, truth), source.classes).as_dict()
+    def segmentation(name: str, train: Tensor, val: Tensor) -> dict[str, Any]:
+        told = segmentation_probe(Dense(train, masks), Dense(val, truth), source.classes)
+        show(name, overlays(told, seen, truth))
+        return told.as_dict()
 
     def boundaries(maps: Callable[[], Tensor]) -> dict[str, Any]:
         try:
@@ -77,7 +81,8 @@ def judge_by_masks(
     for name, network in networks.items():
         progress(f"{name}: segmentation")
         tokens = fields(network, seen, normalise, device)
-        scores = {"segmentation": segmentation(fields(network, images, normalise, device), tokens)}
+        fitted = fields(network, images, normalise, device)
+        scores = {"segmentation": segmentation(name, fitted, tokens)}
         progress(f"{name}: boundaries")
         field = fields(network, seen, normalise, device, projected=True).double()
         known = (trained or {}).get(name, ())
@@ -96,7 +101,7 @@ def judge_by_masks(
     edges = sobel(seen)
     coarse = interpolate(avg_pool2d(edges[:, None], side), size, mode="bilinear")
     found["pixels"] = {
-        "segmentation": segmentation(patches(images, side), patches(seen, side)),
+        "segmentation": segmentation("pixels", patches(images, side), patches(seen, side)),
         "boundaries": {
             "sobel": boundaries(lambda: edges),
             "sobel_patches": boundaries(lambda: coarse[:, 0]),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -11,6 +12,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from levyjepa.checks import floating
 from levyjepa.data.segmentation import VOID
+from levyjepa.evaluation.arrays import Arrays
 from levyjepa.evaluation.features import Dense
 
 DECAYS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # of the head's weights, per pixel
@@ -66,6 +68,35 @@ class Segmentation:
             "decay": self.decay,
             "classes": {name: {"iou": iou, "pixels": pixels} for name, iou, pixels in rows},
         }
+
+
+@dataclass(frozen=True)
+class Overlays(Arrays):
+    """A few judged images, evenly spaced, with their masks and the masks predicted."""
+
+    images: np.ndarray  # (M, H, W, 3) of uint8
+    truth: np.ndarray  # (M, H, W) of int16, -1 where void
+    prediction: np.ndarray  # (M, H, W) of int16
+    classes: np.ndarray  # their names
+
+
+def overlays(found: Segmentation, images: Tensor, masks: Tensor, count: int = 6) -> Overlays:
+    """Pick what a report shows of a segmentation.
+
+    Args:
+        found: Of the images.
+        images: (M, 3, H, W) of uint8.
+        masks: (M, H, W), -1 where void.
+        count: At most so many; which ones depends on M alone.
+    """
+    number = min(count, len(images))
+    chosen = torch.arange(number) * len(images) // number
+    return Overlays(
+        images[chosen].movedim(1, -1).contiguous().numpy(),
+        masks[chosen].to(torch.int16).numpy(),
+        found.prediction[chosen].numpy(),
+        np.array(found.classes, dtype=np.str_),
+    )
 
 
 def segmentation_probe(train: Dense, val: Dense, classes: Sequence[str]) -> Segmentation:

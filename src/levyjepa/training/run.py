@@ -21,7 +21,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from levyjepa.conf.compose import flat, from_dict, to_dict
 from levyjepa.conf.schema import Config
 from levyjepa.data import Source, load_source, train_loader
-from levyjepa.evaluation import evaluate, gallery
+from levyjepa.evaluation import Overlays, evaluate, gallery
 from levyjepa.laws import Law
 from levyjepa.models import Network
 from levyjepa.training.fit import Interrupted, fit, stop_on_signal
@@ -162,28 +162,59 @@ def stages(shown: bool) -> Iterator[Callable[[str], None]]:
         yield lambda what: progress.update(task, description=f"Evaluating: {what}")
 
 
-def _evaluate(
-    config: Config, source: Source, module: LevyJEPA, trainer: Trainer, run_dir: Path
-) -> None:
-    """Write `gallery.npz`, then `evaluation.json`, which says that a run is finished."""
-    device, network = trainer.strategy.root_device, module.network
+def judge(
+    network: Network,
+    law: Law,
+    config: Config,
+    source: Source,
+    device: str | torch.device,
+    folder: Path | None = None,
+) -> dict[str, Any]:
+    """Evaluate a network, and write what the report shows of it into a run's folder.
+
+    Args:
+        network: What was trained.
+        law: Of its field's increments.
+        config: Of the run, with the data that is judged.
+        source: That data.
+        device: Where networks compute.
+        folder: Takes `gallery.npz`, and `segmentation.npz` where there are masks.
+
+    Returns:
+        What `evaluation.json` holds.
+    """
     where: Any = {"device": device, "seed": config.seed}
-    found: dict[str, Any] = {"labelled": bool(source.classes)}
+    prior = config.objective.gamma > 0
+
+    def show(name: str, shown: Overlays) -> None:
+        if folder is not None and name == "network":
+            shown.save(folder / "segmentation.npz")
+
     with stages(config.trainer.progress) as progress:
-        progress("pictures for the report")
-        shown = gallery(network, source, config.data, module.law, rescale=not module.prior, **where)
-        shown.save(run_dir / "gallery.npz")
-        found |= evaluate(
+        if folder is not None:
+            progress("pictures for the report")
+            shown = gallery(network, source, config.data, law, rescale=not prior, **where)
+            shown.save(folder / "gallery.npz")
+        return {"labelled": bool(source.classes)} | evaluate(
             network,
             source,
             config.data,
-            law=module.law,
+            law=law,
             stencils=config.objective.stencils,
-            prior=module.prior and config.objective.prior == "levy",
+            prior=prior and config.objective.prior == "levy",
             views=config.views,
             progress=progress,
+            show=show,
             **where,
         )
+
+
+def _evaluate(
+    config: Config, source: Source, module: LevyJEPA, trainer: Trainer, run_dir: Path
+) -> None:
+    """Write pictures, then `evaluation.json`, which says that a run is finished."""
+    device = trainer.strategy.root_device
+    found = judge(module.network, module.law, config, source, device, run_dir)
     part = run_dir / "evaluation.json.part"
     part.write_text(json.dumps(found, indent=2), "utf-8")
     part.rename(run_dir / "evaluation.json")
