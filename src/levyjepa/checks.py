@@ -80,3 +80,12 @@ def floating(name: str, value: Any, ndim: int | None = None, shape: str = "") ->
     if value.numel() == 0:
         raise ValueError(f"`{name}` must not be empty, got shape {tuple(value.shape)}.")
     return value
+
+
+def mask(name: str, value: Any, shape: Sequence[int]) -> Tensor:
+    """Return `value` if it is a bool tensor of `shape`; raise otherwise."""
+    if not isinstance(value, Tensor) or value.dtype != torch.bool:
+        raise TypeError(f"`{name}` must be a bool tensor, got {getattr(value, 'dtype', value)}.")
+    if value.shape != torch.Size(shape):
+        raise ValueError(f"`{name}` must be {tuple(shape)}, got {tuple(value.shape)}.")
+    return value

@@ -56,6 +56,14 @@ def test_increments_by_hand():
     )
 
 
+@pytest.mark.parametrize("stencil", [box(2), diamond(2), line(2, 1, pace=(1, 0.5))])
+def test_a_lifted_stencil_is_laid_in_every_frame(stencil):
+    clip = torch.randn(2, 3, 6, 7, 2)
+    frames = increments(clip.flatten(0, 1), stencil).unflatten(0, (2, 3))
+    assert torch.equal(increments(clip, stencil.lifted), frames.flatten(1, 2))
+    assert stencil.lifted.volume == stencil.volume
+
+
 def test_original_increments(shared_data):
     saved = np.load(shared_data / "reference" / "reference.npz")
     field = torch.from_numpy(saved["field"])

@@ -30,6 +30,22 @@ def test_equal_tokens_have_a_finite_gradient() -> None:
     assert (field.grad == 0).all()
 
 
+def test_missing_tokens_are_as_if_cut_away() -> None:
+    field = torch.randn(2, 5, 6, 4, dtype=torch.float64)
+    mask = torch.ones(2, 5, 6, dtype=torch.bool)
+    mask[:, 3:] = False
+    padded = field.where(mask[..., None], torch.nan).requires_grad_()
+    loss = TotalVariation()(padded, mask=mask)
+    assert loss.item() == pytest.approx(TotalVariation()(field[:, :3]).item())
+    (grad,) = torch.autograd.grad(loss, padded)
+    assert (grad[:, 3:] == 0).all()
+    assert grad.isfinite().all()
+    mask[:] = False
+    assert TotalVariation()(field, mask=mask) == 0
+    with pytest.raises(ValueError, match=r"`mask` must be \(2, 5, 6\), got \(2, 5\)"):
+        TotalVariation()(field, mask=mask[..., 0])
+
+
 def test_a_field_without_a_grid_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`field` must be \(B, \*grid, C\)"):
         TotalVariation()(torch.zeros(3, 2))

@@ -73,6 +73,16 @@ class Stencil:
         return cls(tuple(corners), tuple(corners.values()), float(f"{volume:.12g}"), steps)
 
     @property
+    def lifted(self) -> "Stencil":
+        """The same cell, of the same volume, in every frame: an axis of time before its own.
+
+        >>> box(2).lifted.offsets
+        ((0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1))
+        """
+        offsets, steps = (tuple((0, *row) for row in rows) for rows in (self.offsets, self.steps))
+        return Stencil(offsets, self.signs, self.volume, steps)
+
+    @property
     def ndim(self) -> int:
         """How many axes the lattice has."""
         return len(self.offsets[0])

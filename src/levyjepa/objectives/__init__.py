@@ -5,5 +5,14 @@ from levyjepa.objectives.lejepa import LeJEPA, LeJEPALoss
 from levyjepa.objectives.levy import LevyRegularizer
 from levyjepa.objectives.sigreg import SIGReg
 from levyjepa.objectives.variation import TotalVariation
+from levyjepa.objectives.video import VideoRegularizer
 
-__all__ = ["LeJEPA", "LeJEPALoss", "LevyRegularizer", "SIGReg", "TotalVariation", "invariance"]
+__all__ = [
+    "LeJEPA",
+    "LeJEPALoss",
+    "LevyRegularizer",
+    "SIGReg",
+    "TotalVariation",
+    "VideoRegularizer",
+    "invariance",
+]

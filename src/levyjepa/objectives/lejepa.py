@@ -1,6 +1,6 @@
 """The weighted sum."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,16 +11,21 @@ from levyjepa.objectives.invariance import invariance
 from levyjepa.objectives.levy import LevyRegularizer
 from levyjepa.objectives.sigreg import SIGReg
 from levyjepa.objectives.variation import TotalVariation
+from levyjepa.objectives.video import VideoRegularizer
 
 
 @dataclass(frozen=True)
 class LeJEPALoss:
-    """The terms, unweighted, and their weighted sum: scalars; `levy` is None where gamma is 0."""
+    """The terms, unweighted, and their weighted sum: scalars; `levy` is None where gamma is 0.
+
+    `kinds` holds the terms of a `VideoRegularizer` by name.
+    """
 
     total: Tensor
     sigreg: Tensor
     invariance: Tensor
     levy: Tensor | None = None
+    kinds: Mapping[str, Tensor] | None = None
 
 
 class LeJEPA(nn.Module):
@@ -36,7 +41,7 @@ class LeJEPA(nn.Module):
 
     def __init__(
         self,
-        levy: LevyRegularizer | TotalVariation | None = None,
+        levy: LevyRegularizer | VideoRegularizer | TotalVariation | None = None,
         sigreg: SIGReg | None = None,
         gamma: float = 1.0,
         lamb: float = 0.02,
@@ -62,6 +67,7 @@ class LeJEPA(nn.Module):
         field: Tensor | Sequence[Tensor] | None = None,
         num_global: int | None = None,
         generator: torch.Generator | None = None,
+        mask: Tensor | Sequence[Tensor] | None = None,
     ) -> LeJEPALoss:
         """The loss of a batch.
 
@@ -71,6 +77,8 @@ class LeJEPA(nn.Module):
                 the mean over images is taken; needed where gamma is not 0.
             num_global: as for `invariance`.
             generator: source of directions and rotation.
+            mask: (B, *grid) bool, False where a token is missing, as for the prior; one for each
+                field where they are several.
         """
         sigreg = self.sigreg(projections, generator=generator)
         apart = invariance(projections, num_global)
@@ -84,8 +92,24 @@ class LeJEPA(nn.Module):
             raise ValueError("`field` must be one field or more, got none.")
         for each in fields:
             checks.floating("field", each)
+        masks = [mask] if mask is None or isinstance(mask, Tensor) else list(mask)
+        masks = masks * len(fields) if mask is None else masks
+        if len(masks) != len(fields):
+            raise ValueError(
+                f"`mask` must be one for each of {len(fields)} fields, got {len(masks)}."
+            )
         images = sum(len(f) for f in fields)
-        levy = torch.stack(
-            [self.levy(f, generator=generator) * (len(f) / images) for f in fields]
-        ).sum()
-        return LeJEPALoss(total + self.gamma * levy, sigreg, apart, levy)
+        terms: dict[str, Tensor] = {}
+        for f, present in zip(fields, masks, strict=True):
+            given = {} if present is None else {"mask": present}
+            if isinstance(self.levy, VideoRegularizer):
+                found = self.levy.terms(f, generator=generator, **given)
+            else:
+                found = {"levy": self.levy(f, generator=generator, **given)}
+            for kind, term in found.items():
+                terms[kind] = terms.get(kind, 0) + term * (len(f) / images)
+        if isinstance(self.levy, VideoRegularizer):
+            levy, kinds = self.levy.total(terms), terms
+        else:
+            levy, kinds = terms["levy"], None
+        return LeJEPALoss(total + self.gamma * levy, sigreg, apart, levy, kinds)

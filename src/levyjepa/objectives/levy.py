@@ -158,15 +158,9 @@ class LevyRegularizer(nn.Module):
         if checks.floating("field", field).ndim < 3:
             raise ValueError(f"`field` must be (B, *grid, C), got shape {tuple(field.shape)}.")
         if mask is not None:
-            if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-                raise TypeError(
-                    f"`mask` must be a bool tensor, got {getattr(mask, 'dtype', mask)}."
-                )
-            if mask.shape != field.shape[:-1] or self.calibrated:
-                raise ValueError(
-                    f"`mask` must be {tuple(field.shape[:-1])} and the prior not calibrated, "
-                    f"got {tuple(mask.shape)}, calibrated={self.calibrated}."
-                )
+            checks.mask("mask", mask, field.shape[:-1])
+            if self.calibrated:
+                raise ValueError("`mask` must be None for a calibrated prior.")
             field = field.where(mask[..., None], 0)
         laws, kinds = self._laws(), len(self.terms)
         with torch.autocast(field.device.type, enabled=False):

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from levyjepa import checks
+from levyjepa.lattice import increments, line, whole_cells
 
 
 class TotalVariation(nn.Module):
@@ -17,12 +18,18 @@ class TotalVariation(nn.Module):
     tensor(0.5000)
     """
 
-    def forward(self, field: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self,
+        field: Tensor,
+        generator: torch.Generator | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """The loss of a batch.
 
         Args:
             field: (B, *grid, C) floating point, channels last.
             generator: not used; nothing is random.
+            mask: (B, *grid) bool, False where a token is missing: its differences are left out.
 
         Returns:
             A scalar, in float32 or better.
@@ -31,7 +38,16 @@ class TotalVariation(nn.Module):
         if field.ndim < 3:
             raise ValueError(f"`field` must be (B, *grid, C), got {tuple(field.shape)}.")
         field = field if field.dtype.itemsize >= 4 else field.float()
-        scale = field.shape[-1] ** -0.5
-        steps = [field.diff(dim=axis) for axis in range(1, field.ndim - 1) if field.shape[axis] > 1]
-        terms = [torch.linalg.vector_norm(step, dim=-1).mean() for step in steps]
-        return sum(terms, field.new_zeros(())) * scale
+        if mask is not None:
+            field = field.where(checks.mask("mask", mask, field.shape[:-1])[..., None], 0)
+        axes = range(field.ndim - 2)
+        lines = [line(len(axes), axis) for axis in axes if field.shape[1 + axis] > 1]
+        total = field.new_zeros(())
+        for along in lines:
+            distances = torch.linalg.vector_norm(increments(field, along), dim=-1)
+            if mask is None:
+                total = total + distances.mean()
+            else:
+                whole = whole_cells(mask, along)
+                total = total + (distances * whole).sum() / whole.sum().clamp_min(1)
+        return total * field.shape[-1] ** -0.5
