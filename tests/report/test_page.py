@@ -1,16 +1,24 @@
 """The pages: whole, self-contained, honest, and readable from incomplete folders."""
 
+import base64
+import io
 import json
 import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import stats
 
+from levyjepa.evaluation import Overlays
 from levyjepa.report import compare_report, experiment_report, run_report
+from levyjepa.report.cells import data_name, grouped
+from levyjepa.report.drawing import strengths
 from levyjepa.report.figures import PALETTE
+from levyjepa.report.folder import read_run
 from levyjepa.report.table import difference_sentence
+from levyjepa.report.tried import tried
 from levyjepa.training.comparison import Difference
 
 BASE, PRIOR = (0.921, 0.925, 0.93), (0.926, 0.924, 0.938)
@@ -148,14 +156,79 @@ def test_worse_than_raw_pixels_is_said(make_run):
     assert "10.5 points below raw pixels’" in Page(run_report(make_run(probe=0.8))).text
 
 
-def test_a_map_with_jumps_everywhere_is_said_to_tell_little(make_run):
+def test_a_map_shows_where_the_change_is_largest_though_a_jump_is_everywhere(make_run):
     run = make_run()
-    assert "tells little" not in Page(run_report(run)).text
     with np.load(run / "gallery.npz") as arrays:
         gallery = dict(arrays)
-    gallery["jump_probability"] = np.full_like(gallery["jump_probability"], 0.98)
+    shape = gallery["jump_probability"].shape
+    gallery["jump_probability"] = np.ones(shape)
     np.savez(run / "gallery.npz", **gallery)
-    assert "gamma=1: 0.98 on average, a jump nearly everywhere" in Page(run_report(run)).text
+    flat = pictured_jumps(run)
+    gallery["jump_size"] = np.ones(shape)
+    gallery["jump_size"][0, 2, 3] = 4
+    np.savez(run / "gallery.npz", **gallery)
+    sized = pictured_jumps(run)
+    assert sized[0] != flat[0]
+    np.testing.assert_allclose(strengths(gallery)[0, 2, 3], 1)
+    assert strengths(gallery)[0, 0, 0] < 0.6
+    assert (
+        "1.00 on average with gamma=1, above one half at 100 % of corners"
+        in Page(run_report(run)).text
+    )
+
+
+def pictured_jumps(run):
+    """The addresses of a page's maps."""
+    part = Page(run_report(run)).source.split("Where the model sees")[1].split("</section>")[0]
+    return re.findall(r'src="([^"]*)" alt="gamma=1"', part)
+
+
+@pytest.mark.parametrize("sizes", [np.zeros((2, 3, 3)), np.full((2, 3, 3), 0.7)])
+def test_changes_that_are_all_the_same_are_no_error(sizes):
+    found = strengths({"jump_size": sizes})
+    assert found.shape == sizes.shape
+    assert ((found >= 0) & (found <= 1)).all()
+
+
+def test_masks_stand_beside_what_each_setting_tells_with_void_in_grey(make_run, tmp_path):
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    truth = np.zeros((2, 8, 8), np.int16)
+    truth[:, :4], truth[:, :, 6:] = 1, -1
+    for gamma in (0.0, 1.0):
+        run = make_run(f"grid/{gamma}", gamma=gamma)
+        Overlays(images, truth, np.full_like(truth, int(gamma)), np.array(["road", "a & b"])).save(
+            run / "segmentation.npz"
+        )
+    page = Page(experiment_report(tmp_path / "grid"))
+    assert "road a & b void" in page.text
+    part = page.source.split("Classes told from tokens")[1].split("</section>")[0]
+    assert re.findall(r'alt="([^"]*)"', part) == 2 * ["image", "truth", "gamma=0", "gamma=1"]
+    first, second, void = re.findall(r"background:(#\w+)", part)
+    _, truth_tile, base, prior = map(pixels, re.findall(r'src="([^"]*)"', part)[:4])
+    colours = {tuple(truth_tile[y, x]) for y, x in ((6, 0), (0, 0), (0, 7))}
+    assert colours == {dimmed(colour) for colour in (first, second, void)}
+    assert {tuple(p) for p in base.reshape(-1, 3)} == {dimmed(first)}
+    assert {tuple(p) for p in prior.reshape(-1, 3)} == {dimmed(second)}
+
+
+def pixels(address):
+    """(H, W, 3) of a data URL."""
+    content = base64.b64decode(address.partition(",")[2])
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+
+
+def dimmed(colour):
+    """A class's colour over a black picture."""
+    return tuple(int(0.7 * int(colour[i : i + 2], 16)) for i in (1, 3, 5))
+
+
+def test_masks_of_one_run_need_no_other(make_run):
+    run = make_run()
+    truth = np.zeros((1, 8, 8), np.int16)
+    Overlays(np.zeros((1, 8, 8, 3), np.uint8), truth, truth, np.array(["road"])).save(
+        run / "segmentation.npz"
+    )
+    assert "Classes told from tokens" in Page(run_report(run)).text
 
 
 def test_unlabelled_images_have_no_probe_section(make_run):
@@ -302,7 +375,7 @@ def test_the_law_s_own_share_of_jumps_stands_beside_the_maps(page):
 
 def test_pictures_say_whose_run_they_show_and_which_are_rescaled(page):
     assert page.text.count("Shown is the run of seed 0 of each setting.") == 3
-    assert "the maps of gamma=0 are drawn after bringing them to the law’s variance" in page.text
+    assert "the probabilities of gamma=0 are read after bringing them to the law’s" in page.text
 
 
 def test_a_run_of_few_steps_is_not_said_to_be_an_epoch_long(make_run):
@@ -354,3 +427,78 @@ def test_columns_that_a_page_doesn_t_know_are_left_out(make_run):
     lines = [f"{lines[0]},train/new", *(f"{line},1.0" for line in lines[1:])]
     (run / "metrics.csv").write_text("\n".join(lines), "utf-8")
     assert not re.search("train/new", Page(run_report(run)).text)
+
+
+def moved(run, **settings):
+    """Change lines of a run's configuration."""
+    path = run / "config.yaml"
+    text = path.read_text("utf-8")
+    for key, value in settings.items():
+        text, count = re.subn(rf"(?m)^(\s+{key}:).*$", rf"\1 {value}", text)
+        assert count == 1, key
+    path.write_text(text, "utf-8")
+    return run
+
+
+def test_a_results_folder_tells_its_story_by_images_and_by_how_they_are_judged(make_run, tmp_path):
+    for seed, (base, prior) in enumerate(((0.80, 0.85), (0.81, 0.87), (0.80, 0.86))):
+        make_run(f"digits/base-{seed}", gamma=0.0, seed=seed, probe=base)
+        make_run(f"digits/prior-{seed}", gamma=1.0, seed=seed, probe=prior)
+    for gamma, probe in ((0.0, 0.5), (1.0, 0.6)):
+        run = make_run(f"search/{gamma}", gamma=gamma, probe=probe)
+        moved(run, holdout=0.2)
+    for gamma in (0.0, 1.0):
+        run = make_run(f"streets/{gamma}", gamma=gamma, kappa=0.0, probe=0.7)
+        moved(run, source="segmentation", path="../data/streets")
+    page = Page(compare_report([tmp_path], tmp_path / "all.html"))
+    heads = re.findall(r"<h2>(mnist5k[^<]*|streets)</h2>", page.source)
+    assert heads[0] == "mnist5k, judged on test images"  # that of most pairs
+    assert set(heads[1:]) == {"mnist5k, judged on held-out training images", "streets"}
+    assert "Of 1 comparison over 3 pairs of seeds, 1 is clearly better and none" in page.text
+    assert "2 more comparisons rest on a single pair and can’t tell." in page.text
+    low, high = stats.ttest_1samp((0.05, 0.06, 0.06), 0).confidence_interval()
+    assert f"+5.7 better +{100 * low:.1f} to +{100 * high:.1f}, n = 3" in page.text
+    assert "+10.0 one pair n = 1" in page.text
+    assert "minus streets" not in page.text
+    assert page.tags.count("summary") == 3 + 2  # a study's numbers fold; so do settings
+
+
+def test_settings_of_the_prior_stand_beside_the_run_without_it_and_others_apart(make_run, tmp_path):
+    for kappa in (0.0, 1.0):
+        make_run(f"grid/base-{kappa}", gamma=0.0, kappa=kappa, probe=0.8)
+        make_run(f"grid/prior-{kappa}", gamma=1.0, kappa=kappa, probe=0.8 + 0.01 * (1 + kappa))
+        run = make_run(f"grid/linear-{kappa}", gamma=1.0, kappa=kappa, probe=0.79)
+        moved(run, patch_projection="linear")
+    groups = grouped([read_run(path) for path in sorted((tmp_path / "grid").iterdir())])
+    found = tried([cell for group in groups for cell in group.cells])
+    assert found is not None
+    assert found.metrics == ["Linear probe", "kNN"]
+    told = {block.reference: [trial.name for trial in block.trials] for block in found.blocks}
+    names = ["gamma=1", "patch_projection=linear, gamma=1"]
+    assert len(told) == 2
+    assert all(each == names for each in told.values())  # the best first
+    texts = [[trial.marks[0].text for trial in block.trials] for block in found.blocks]
+    assert texts == [["+1.0", "−1.0"], ["+2.0", "−1.0"]]
+    assert {cell.colour for cell in groups[0].cells} == set(PALETTE[:3])
+
+
+def test_where_no_run_lacks_the_prior_settings_stand_beside_the_first(make_run, tmp_path):
+    for kappa, probe in ((0.0, 0.8), (1.0, 0.9)):
+        make_run(f"grid/{kappa}", kappa=kappa, probe=probe)
+    groups = grouped([read_run(path) for path in sorted((tmp_path / "grid").iterdir())])
+    found = tried([cell for group in groups for cell in group.cells])
+    assert found is not None
+    assert [block.reference for block in found.blocks] == ["kappa=0"]
+    assert found.leading[0][1].text == "+10.0"
+    assert tried(groups[0].cells[:1]) is None
+
+
+def test_a_source_is_called_by_its_images(make_run):
+    run = make_run()
+    assert data_name(read_run(run)) == "mnist5k"
+    for source, path, name in (
+        ("segmentation", "../shared/data/camvid", "camvid"),
+        ("hub", "frgfm/imagenette", "imagenette"),
+        ("cifar10", "data/elsewhere", "cifar10"),
+    ):
+        assert data_name(read_run(moved(run, source=source, path=path))) == name

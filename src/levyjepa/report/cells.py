@@ -12,6 +12,9 @@ from levyjepa.training.comparison import Comparison, Measured, cell_name, compar
 IGNORED = ("seed", "run_dir", "logger.", "experiment", "trainer.progress", "trainer.devices")
 IGNORED += ("trainer.evaluate", "data.workers")
 GAMMA = "objective.gamma"
+KINDS = ("hub", "parquet", "folder", "unlabelled", "segmentation", "videofolder", "frames")
+PRIOR = ("objective.", "model.patch_projection")
+SHARED = ("objective.kappa", "objective.lamb", "objective.num_directions", "objective.knots")
 NAMED = 3  # settings that stand in a cell's name; of more, those that differ from the first cell
 
 
@@ -45,9 +48,10 @@ def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
 
 
 def grouped(runs: Sequence[Run], named: Sequence[str] = ()) -> list[Group]:
-    """Cells with one colour for each gamma; a group for each setting of everything else.
+    """Cells with the prior beside those without; a group for each setting of everything else.
 
-    Where gamma doesn't vary, all cells are one group and take the palette in turn.
+    In a group each gamma has its colour; where several cells share one, or gamma doesn't vary at
+    all, cells take the palette in turn.
 
     Args:
         runs: In the order in which cells shall stand.
@@ -56,17 +60,19 @@ def grouped(runs: Sequence[Run], named: Sequence[str] = ()) -> list[Group]:
     found = differing(runs)
     keys = [*named, *(key for key in _telling(found) if key not in named)] or [GAMMA]
     varies = GAMMA in found
-    shared = [key for key in keys if key != GAMMA] if varies else []
+    shared = [key for key in keys if not of_prior(key)] if varies else []
     gammas = sorted({run.gamma for run in runs} | {0.0})
     first = {key: runs[0].settings.get(key) for key in keys}
     groups = []
     for values, members in _by(runs, _reader(shared)):
         cells = []
-        for _, same in _by(members, _reader([*keys, *found])):
+        each = _by(members, _reader([*keys, *found]))
+        apart = len({same[0].gamma for _, same in each}) == len(each) and (varies or not found)
+        for _, same in each:
             settings = {key: same[0].settings.get(key) for key in keys}
             own = {key: value for key, value in settings.items() if value != first[key]}
             name = cell_name(settings if len(keys) <= max(NAMED, len(named)) else own) or "base"
-            index = len(cells) if found and not varies else gammas.index(same[0].gamma)
+            index = gammas.index(same[0].gamma) if apart else len(cells)
             ordered = sorted(same, key=lambda run: run.seed)
             cells.append(Cell(name, PALETTE[index % len(PALETTE)], ordered, settings))
         texts = dict(zip(shared, values, strict=True))
@@ -101,10 +107,28 @@ def distinct(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     return kept, repeated
 
 
+def of_prior(key: str) -> bool:
+    """Whether a setting does nothing at gamma 0."""
+    return key.startswith(PRIOR) and key not in SHARED
+
+
 def data_name(run: Run) -> str:
-    """The source of a run's images, with its path's last part if it has one."""
+    """A source that names its images, as cifar10; the last part of the path of one that doesn't."""
     source, path = run.settings.get("data.source", "unknown data"), run.settings.get("data.path")
-    return f"{source} ({Path(path).name})" if path else str(source)
+    return Path(path).name if path and source in KINDS else str(source)
+
+
+def studies(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs that may be compared: of the same images, judged by the same of them."""
+    found: dict[tuple[str, bool], list[Run]] = {}
+    for run in runs:
+        found.setdefault((data_name(run), bool(run.settings.get("data.holdout"))), []).append(run)
+    names = [name for name, _ in found]
+    told = {True: ", judged on held-out training images", False: ", judged on test images"}
+    return {
+        name + (told[held] if names.count(name) > 1 else ""): some
+        for (name, held), some in found.items()
+    }
 
 
 def _telling(found: dict[str, list[Any]]) -> list[str]:

@@ -9,7 +9,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import torch
 
@@ -19,6 +18,7 @@ from levyjepa.laws import Law
 from levyjepa.report import figures, pictures
 from levyjepa.report.drawing import Panel, Tile
 from levyjepa.report.table import Entry
+from levyjepa.report.template import render
 from levyjepa.training.diagnosis import Diagnosis
 
 LEVEL = 0.05  # p-values below reject
@@ -201,14 +201,9 @@ def _plain(value: Any) -> Any:
 
 
 def _page(diagnosis: Diagnosis) -> str:
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    here = Path(__file__)
-    style = here.with_name("page.html").read_text("utf-8").split("<style>")[1].split("</style>")[0]
-    palette, ramp = list(enumerate(figures.PALETTE)), ", ".join(pictures.ramp())
-    template = environment.from_string(here.with_name("diagnosis.html").read_text("utf-8"))
     maps = [f for f in diagnosis.findings if f.stencil == "box" and f.jumps]
-    return template.render(
-        style=environment.from_string(style).render(palette=palette, ramp=ramp),
+    return render(
+        "diagnosis.html",
         title=f"Patch tokens of {diagnosis.model} on {diagnosis.data}",
         lead=lead(diagnosis),
         about=diagnosis,

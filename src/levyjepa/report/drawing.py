@@ -23,6 +23,7 @@ LOSSES = {
     "test/acc": ("Test accuracy", "Of that online probe, on images never trained on."),
 }
 SHOWN = 10  # images of a gallery
+NEARLY = 0.995  # of its changes lie below what is drawn as the largest
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class Drawing:
     seeds: dict[str, int]  # of the runs in pictures, by the name of a cell that has several
     rescaled: list[str]  # names of cells
     jumps: list[list[Tile]]  # strips
-    likely: list[str]  # sentences
+    likely: list[str]  # halves of sentences
+    masks: list[list[Tile]]  # strips
+    key: list[tuple[str, str]]  # classes of the masks and their colours
     neighbours: list[list[list[Tile]]]  # cards of rows
     agreement: list[str]  # sentences
 
@@ -73,6 +76,7 @@ def draw(group: Group) -> Drawing:
         [cell.name for cell, run in drawn if _rescaled(run)],
         _jumps(drawn),
         [_likely(cell, run) for cell, run in drawn],
+        *_masks(group.cells),
         _neighbours(drawn),
         [f"{cell.name}: {_agreement(run)}" for cell, run in drawn if _agreement(run)],
     )
@@ -173,13 +177,13 @@ def _comparable(sample: np.ndarray, variance: float | None) -> np.ndarray:
 def _jumps(drawn: list[tuple[Cell, Run]]) -> list[list[Tile]]:
     """A strip for each image: it, and the map of each cell; a strip for each cell, if its own."""
     strips = []
-    for together in [drawn] if _same_images(drawn) else [[one] for one in drawn]:
+    for together in _together(drawn, [run.gallery["images"] for _, run in drawn]):
         gallery = together[0][1].gallery
         for i, image in enumerate(gallery["images"][:SHOWN]):
             strip = [Tile(pictures.thumbnail(image), _class(gallery, gallery["labels"][i]))]
             strip += [
                 Tile(
-                    pictures.jump_map(image, run.gallery["jump_probability"][i].clip(0, 1)),
+                    pictures.jump_map(image, strengths(run.gallery)[i]),
                     cell.name,
                     colour=cell.colour,
                 )
@@ -189,13 +193,45 @@ def _jumps(drawn: list[tuple[Cell, Run]]) -> list[list[Tile]]:
     return strips
 
 
+def strengths(gallery: dict[str, np.ndarray]) -> np.ndarray:
+    """How large the change is at each corner, as a share of nearly the largest shown.
+
+    Galleries of earlier versions hold the probability of a jump alone.
+    """
+    if "jump_size" not in gallery:
+        return gallery["jump_probability"].clip(0, 1)
+    sizes = gallery["jump_size"][:SHOWN]
+    return (sizes / max(np.quantile(sizes, NEARLY), 1e-9)).clip(0, 1)
+
+
 def _likely(cell: Cell, run: Run) -> str:
     probability = run.gallery["jump_probability"][:SHOWN]
-    rescaled = ", rescaled" if _rescaled(run) else ""
-    sentence = f"{cell.name}{rescaled}: {probability.mean():.2f} on average"
-    if probability.mean() > 0.9:
-        return f"{sentence}, a jump nearly everywhere, so its map tells little."
-    return f"{sentence}, above one half at {100 * (probability > 0.5).mean():.0f} % of corners."
+    return (
+        f"{probability.mean():.2f} on average with {cell.name}, above one half at "
+        f"{100 * (probability > 0.5).mean():.0f} % of corners"
+    )
+
+
+def _masks(cells: list[Cell]) -> tuple[list[list[Tile]], list[tuple[str, str]]]:
+    """A strip for each judged image: it, its mask and each cell's; and the classes' colours."""
+    held = [(cell, run) for cell in cells for run in cell.runs if run.masks]
+    firsts = list({cell.name: (cell, run) for cell, run in reversed(held)}.values())[::-1]
+    strips, names = [], np.empty(0)
+    for together in _together(firsts, [run.masks["images"] for _, run in firsts]):
+        shown = together[0][1].masks
+        names = shown["classes"] if len(shown["classes"]) > len(names) else names
+        colours = pictures.classes(len(names))
+        for i, image in enumerate(shown["images"]):
+            strip = [
+                Tile(pictures.thumbnail(image, 192), "image"),
+                Tile(pictures.mask(image, shown["truth"][i], colours), "truth"),
+            ]
+            for cell, run in together:
+                predicted = pictures.mask(image, run.masks["prediction"][i], colours)
+                strip.append(Tile(predicted, cell.name, colour=cell.colour))
+            strips.append(strip)
+    key = list(zip(map(str, names), pictures.classes(len(names)), strict=True))
+    return strips, [*key, ("void", pictures.VOID)] if strips else []
 
 
 def expected_jumps(text: str) -> str:
@@ -211,7 +247,7 @@ def expected_jumps(text: str) -> str:
 def _neighbours(drawn: list[tuple[Cell, Run]]) -> list[list[list[Tile]]]:
     """A card for each image: itself, then a row of neighbours for each cell."""
     cards = []
-    for together in [drawn] if _same_images(drawn) else [[one] for one in drawn]:
+    for together in _together(drawn, [run.gallery["images"] for _, run in drawn]):
         gallery = together[0][1].gallery
         for i, image in enumerate(gallery["images"][:SHOWN]):
             label = gallery["labels"][i]
@@ -235,9 +271,13 @@ def _neighbours(drawn: list[tuple[Cell, Run]]) -> list[list[list[Tile]]]:
     return cards
 
 
-def _same_images(drawn: list[tuple[Cell, Run]]) -> bool:
-    images = [run.gallery["images"] for _, run in drawn]
-    return bool(images) and all(np.array_equal(each, images[0]) for each in images)
+def _together(
+    drawn: list[tuple[Cell, Run]], images: list[np.ndarray]
+) -> list[list[tuple[Cell, Run]]]:
+    """All runs side by side if their images are the same, each on its own otherwise."""
+    if all(np.array_equal(each, images[0]) for each in images):
+        return [drawn] if drawn else []
+    return [[one] for one in drawn]
 
 
 def _agreement(run: Run) -> str:

@@ -29,11 +29,12 @@ class Run:
     @cached_property
     def gallery(self) -> dict[str, np.ndarray]:
         """The arrays of `gallery.npz`, empty if there is none."""
-        path = self.folder / "gallery.npz"
-        if not path.is_file():
-            return {}
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+        return _read_arrays(self.folder / "gallery.npz")
+
+    @cached_property
+    def masks(self) -> dict[str, np.ndarray]:
+        """The arrays of `segmentation.npz`, empty if there is none."""
+        return _read_arrays(self.folder / "segmentation.npz")
 
     @cached_property
     def scores(self) -> dict[str, float]:
@@ -102,6 +103,13 @@ def read_run(folder: str | Path) -> Run:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file, empty if there is no such file."""
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def _flat(tree: dict[str, Any], stem: str = ""):

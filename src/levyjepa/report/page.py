@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
-from levyjepa.report import figures, pictures, table
+from levyjepa.report import table
 from levyjepa.report.cells import (
     Cell,
     Group,
@@ -15,9 +14,12 @@ from levyjepa.report.cells import (
     differing,
     distinct,
     grouped,
+    studies,
 )
-from levyjepa.report.drawing import Drawing, draw, every_run, expected_jumps
+from levyjepa.report.drawing import Drawing, Panel, draw, every_run, expected_jumps
 from levyjepa.report.folder import Run, read_json, read_run
+from levyjepa.report.template import render
+from levyjepa.report.tried import VERDICTS, Tried, overall, story, tried
 from levyjepa.training.comparison import Comparison, cell_name
 
 LOG_EVERY = 10  # steps, at most
@@ -38,7 +40,7 @@ def run_report(run_dir: str | Path) -> Path:
         f"LeJEPA {prior} on {data_name(run)}, trained for {_length(run)}."
     )
     title = f"LeJEPA {prior} on {data_name(run)}"
-    return _write(run.folder / "report.html", title, [lead], groups)
+    return _write(run.folder / "report.html", title, [lead], [_study("", groups)], [run])
 
 
 def experiment_report(directory: str | Path) -> Path:
@@ -91,6 +93,27 @@ def compare_report(dirs: Sequence[str | Path], out: str | Path) -> Path:
     return _compare(Path(out), f"{len(runs)} runs compared: ", runs)
 
 
+@dataclass(frozen=True)
+class Study:
+    """What a page shows of runs that may be compared."""
+
+    name: str
+    story: str
+    tried: Tried | None
+    labelled: bool
+    evaluated: bool
+    averaged: bool  # over seeds
+    tables: list[table.Table]
+    chance: str
+    base: str  # the settings of the cell that is called so
+    every: list[Panel]
+    drawings: list[Drawing]
+    pictured: str
+    seeds: str
+    laws: list[str]
+    expected: str
+
+
 def _compare(
     path: Path,
     title: str,
@@ -100,69 +123,88 @@ def _compare(
     warnings: Sequence[str] = (),
 ) -> Path:
     runs, repeated = distinct(runs)
-    groups = grouped(runs, named)
-    cells = [cell for group in groups for cell in group.cells]
-    found = compared(groups, published)
-    lead = [table.difference_sentence(row) for row in table.leading(found)]
-    standing = cells[-1:] if len(cells) < 3 else []
-    lead += [sentence for cell in standing if (sentence := table.standing_sentence(cell))]
+    made, lead, names = [], [], []
+    for name, some in studies(runs).items():
+        groups = grouped(some, named)
+        cells = [cell for group in groups for cell in group.cells]
+        found = compared(groups, published)
+        made.append(_study(name, groups, found))
+        names += [cell.name for cell in cells]
+        lead += [table.difference_sentence(row) for row in table.leading(found)]
+        standing = cells[-1:] if len(cells) < 3 else []
+        lead += [sentence for cell in standing if (sentence := table.standing_sentence(cell))]
+    if len(made) > 1:
+        made.sort(key=lambda study: -study.tried.pairs if study.tried else 0)
+        lead = [overall(attempts)] if (attempts := [s.tried for s in made if s.tried]) else []
     where = " and ".join(dict.fromkeys(map(data_name, runs)))
     some = any(run.finished for run in runs)
-    lead = lead or [f"{len(cells)} settings on {where}{'' if some else '; none is evaluated yet'}."]
-    seeds = [run.seed for cell in cells for run in cell.runs]
-    alone = len(cells) > 1 and len(set(seeds)) == len(seeds)
+    lead = lead or [f"{len(names)} settings on {where}{'' if some else '; none is evaluated yet'}."]
+    seeds = [run.seed for run in runs]
+    alone = len(names) > 1 and len(set(seeds)) == len(seeds)
     notes = ["No two settings share a seed, so nothing is paired."] if alone else []
-    warnings = [*warnings, *repeated, *notes]
-    return _write(path, f"{title}{_against(cells)} on {where}", lead, groups, warnings, found)
+    against = " against ".join(names) if len(names) <= 2 else f"{len(names)} settings"
+    return _write(
+        path, f"{title}{against} on {where}", lead, made, runs, [*warnings, *repeated, *notes]
+    )
+
+
+def _study(name: str, groups: list[Group], found: Comparison | None = None) -> Study:
+    cells = [cell for group in groups for cell in group.cells]
+    runs = [run for cell in cells for run in cell.runs]
+    alone = len(runs) == 1
+    attempts = tried(cells) if found else None
+    pictured = _pictured(groups)
+    left = len(cells) - sum(len(group.cells) for group in pictured)
+    drawings = [draw(group) for group in pictured]
+    laws = list(dict.fromkeys(run.settings["objective.law"] for run in runs))
+    return Study(
+        name,
+        story(attempts) if attempts else _untold(runs),
+        attempts,
+        labelled=any(run.labelled for run in runs),
+        evaluated=any("linear_probe" in run.evaluation for run in runs),
+        averaged=not alone,
+        tables=(
+            table.run_tables(cells[0])
+            if alone or not found
+            else table.comparison_tables(cells, found)
+        ),
+        chance=table.chance_sentence(found) if found else "",
+        base=_base(cells),
+        every=[] if alone else every_run(groups),
+        drawings=drawings,
+        pictured=f"Pictures are of the first {len(cells) - left} settings." if left else "",
+        seeds=_seeds(drawings),
+        laws=laws,
+        expected=expected_jumps(laws[0]) if len(laws) == 1 else "",
+    )
 
 
 def _write(
     path: Path,
     title: str,
     lead: list[str],
-    groups: list[Group],
+    made: list[Study],
+    runs: list[Run],
     warnings: Sequence[str] = (),
-    found: Comparison | None = None,
 ) -> Path:
-    cells = [cell for group in groups for cell in group.cells]
-    runs = [run for cell in cells for run in cell.runs]
-    pictured = _pictured(groups)
-    left = len(cells) - sum(len(group.cells) for group in pictured)
-    drawings = [draw(group) for group in pictured]
-    laws = list(dict.fromkeys(run.settings["objective.law"] for run in runs))
-    alone = len(runs) == 1
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["shade"] = lambda colour: figures.VARIABLES.get(colour, colour)
-    template = environment.from_string(Path(__file__).with_name("page.html").read_text("utf-8"))
-    path.write_text(
-        template.render(
-            title=title,
-            lead=lead,
-            warnings=[*warnings, *_warnings(runs)],
-            labelled=any(run.labelled for run in runs),
-            evaluated=any("linear_probe" in run.evaluation for run in runs),
-            tables=(
-                table.run_tables(cells[0])
-                if alone or not found
-                else table.comparison_tables(cells, found)
-            ),
-            averaged=not alone,
-            base=_base(cells),
-            chance=table.chance_sentence(found) if found else "",
-            every=[] if alone else every_run(groups),
-            drawings=drawings,
-            seeds=_seeds(drawings),
-            pictured=f"Pictures are of the first {len(cells) - left} settings." if left else "",
-            palette=list(enumerate(figures.PALETTE)),
-            ramp=", ".join(pictures.ramp()),
-            laws=laws,
-            expected=expected_jumps(laws[0]) if len(laws) == 1 else "",
-            differing=differing(runs),
-            runs=runs,
-        ),
-        "utf-8",
+    page = render(
+        "page.html",
+        title=title,
+        lead=lead,
+        warnings=[*warnings, *_warnings(runs)],
+        studies=made,
+        verdicts=VERDICTS,
+        differing=differing(runs),
+        runs=runs,
     )
+    path.write_text(page, "utf-8")
     return path
+
+
+def _untold(runs: list[Run]) -> str:
+    done = sum(run.finished for run in runs)
+    return f"{done} of {len(runs)} runs evaluated, none of them paired with another."
 
 
 def _pictured(groups: list[Group]) -> list[Group]:
@@ -181,11 +223,6 @@ def _seeds(drawings: list[Drawing]) -> str:
         return f"Shown is the run of seed {min(seeds.values())} of each setting."
     told = "; ".join(f"{name}: seed {seed}" for name, seed in seeds.items())
     return f"Shown is one run of each setting ({told})." if told else ""
-
-
-def _against(cells: list[Cell]) -> str:
-    names = [cell.name for cell in cells]
-    return " against ".join(names) if len(names) <= 2 else f"{len(names)} settings"
 
 
 def _length(run: Run) -> str:

@@ -2,10 +2,12 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import color_sequences
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PatchCollection
@@ -14,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from PIL import Image
 
+VOID, GREY = "#9a9a9a", "#7f7f7f"
 COLOURS = mpl.colormaps["inferno"]
 
 
@@ -51,14 +54,29 @@ def jump_map(image: np.ndarray, probability: np.ndarray) -> str:
     return _data_url(out.getvalue(), "png")
 
 
-def thumbnail(image: np.ndarray) -> str:
-    """An (H, W, 3) image as a data URL, no more than 96 pixels wide."""
+def thumbnail(image: np.ndarray, side: int = 96) -> str:
+    """An (H, W, 3) image as a data URL, no more than `side` pixels wide."""
     picture = Image.fromarray(image)
-    picture.thumbnail((96, 96))
+    picture.thumbnail((side, side))
     form = "png" if max(image.shape) <= 64 else "jpeg"
     out = io.BytesIO()
     picture.save(out, form, quality=88)
     return _data_url(out.getvalue(), form)
+
+
+def classes(count: int) -> list[str]:
+    """A colour for each of `count` classes, the same whatever comes after it."""
+    known = [color_sequences[name] for name in ("tab10", "Dark2", "Set3")]
+    colours = [to_hex(colour) for each in known for colour in each]
+    bright = [colour for colour in colours if colour not in (GREY, "#666666", "#d9d9d9")]
+    return [bright[i % len(bright)] for i in range(count)]
+
+
+def mask(image: np.ndarray, ids: np.ndarray, colours: Sequence[str]) -> str:
+    """A mask over its dimmed image, as a data URL; ids below 0 are grey."""
+    table = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in (*colours, VOID)])
+    gray = image.mean(2, keepdims=True)
+    return thumbnail((0.7 * table[ids] + 0.3 * gray).astype(np.uint8), 192)
 
 
 def ramp() -> list[str]:

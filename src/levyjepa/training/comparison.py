@@ -93,7 +93,7 @@ def compare(runs: Sequence[Measured], published: Mapping[str, float] | None = No
         for metric in metrics:
             if values := [scores[metric] for scores in seeds.values() if metric in scores]:
                 seen = (published or {}).get(name) if metric == "online_last" else None
-                n, mean, low, high = _interval(values)
+                n, mean, low, high = interval(values)
                 if low is not None and high is not None and is_share(metric):
                     low, high = max(low, 0.0), min(high, 1.0)
                 table.append(Row(name, metric, n, mean, low, high, published=seen))
@@ -106,7 +106,7 @@ def compare(runs: Sequence[Measured], published: Mapping[str, float] | None = No
                 if metric in scores and metric in cells[b].get(seed, {})
             ]
             if gaps:
-                differences.append(Difference(side, a, b, metric, *_interval(gaps), _d_z(gaps)))
+                differences.append(Difference(side, a, b, metric, *interval(gaps), _d_z(gaps)))
     return Comparison(table, differences)
 
 
@@ -201,7 +201,8 @@ def _pairs(cells: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
     return pairs
 
 
-def _interval(values: list[float]) -> tuple[int, float, float | None, float | None]:
+def interval(values: Sequence[float]) -> tuple[int, float, float | None, float | None]:
+    """n, the mean, and the ends of its 95 % t-interval, None with one value."""
     n, mean = len(values), float(np.mean(values))
     if n == 1:
         return n, mean, None, None
