@@ -99,7 +99,7 @@ class TubeletEncoder(nn.Module):
     def _grid(self, clip: tuple[int, ...]) -> tuple[int, ...]:
         if any(length % step for length, step in zip(clip, self.tubelet, strict=True)):
             raise ValueError(
-                f"Frames and `image_size` must be multiples of the tubelet {self.tubelet}, "
+                f"`frames` and `image_size` must be multiples of the tubelet {self.tubelet}, "
                 f"got {clip}."
             )
         return tuple(length // step for length, step in zip(clip, self.tubelet, strict=True))

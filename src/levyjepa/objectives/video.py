@@ -41,7 +41,7 @@ class VideoRegularizer(nn.Module):
         options: further arguments of `LevyRegularizer`: quadrature, calibrated, cells, pool,
             directions, learnable. Every kind learns a law of its own, `priors["time"].law`. The
             null of a calibrated prior takes frames and places that no cell joins as independent,
-            so clips in which they correlate score somewhat above 0.
+            so clips in which they correlate score up to a few deviations above 0.
 
     >>> from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps
     >>> law = Brownian(sigma=0.125) + CompoundPoisson(rate=2.0, jumps=LaplaceJumps(alpha=1.0))
