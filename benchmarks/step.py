@@ -30,7 +30,7 @@ def make_step(config: Config, gamma: float, device: str) -> Callable[[], None]:
     torch.manual_seed(0)
     config.objective.gamma = gamma
     network = Network(config.model, config.data.image_size, 10, gamma > 0).to(device)
-    objective = build_objective(config.objective).to(device)
+    objective = build_objective(config).to(device)
     photometric = Photometric(config.views, (0.5,) * 3, (0.25,) * 3).to(device)
     trained = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5)
@@ -53,7 +53,7 @@ def make_parts(config: Config, device: str) -> dict[str, Callable[[], None]]:
     """The patch projection and the statistic, each forward and backward."""
     config.objective.gamma = 1.0
     network = Network(config.model, config.data.image_size, 0, True).to(device)
-    levy = build_objective(config.objective).to(device).levy
+    levy = build_objective(config).to(device).levy
     assert levy is not None
     views = config.views.groups[0].count * config.data.batch_size
     tokens = torch.randn(views, *network.encoder.grid, network.encoder.width, device=device)

@@ -140,7 +140,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     run_dir = checkpoint.parent.parent
     own = (run_dir / "config.yaml").is_file() and _same(config.data, trained.config.data)
     found = judge(
-        trained.network, trained.law, config, source, _device(config), run_dir if own else None
+        trained.network, trained.tested, config, source, _device(config), run_dir if own else None
     )
     path = checkpoint.with_suffix(f".{source.name}.json")
     path.write_text(json.dumps(found, indent=2), "utf-8")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from levyjepa.data import video
-from levyjepa.data.video import Clips, UnreadableVideoError, Video, find_videos, read_frames
+from levyjepa.data.video import UnreadableVideoError, Video, Videos, find_videos, read_frames
 
 av = pytest.importorskip("av", reason="videos are made by PyAV, which is not installed")
 
@@ -175,33 +175,16 @@ def test_a_clip_beyond_the_end_repeats_the_last_frame_and_says_so(film):
     np.testing.assert_allclose(clip.times, [0.96, 1.08, 1.16, 1.16], atol=1e-6)
 
 
-def test_random_clips_are_those_of_their_seed_and_epoch(film):
-    def starts(epoch: int, seed: int = 0) -> list[int]:
-        clips = Clips([film] * 8, length=3, size=(8, 8), stride=4, seed=seed)
-        clips.epoch = epoch
-        chosen = [clips[index] for index in range(8)]
-        for clip in chosen:
-            numbers = [number(frame.numpy()) for frame in clip.frames]
-            assert numbers == [numbers[0], numbers[0] + 4, numbers[0] + 8]
-            assert clip.valid.all()
-        return [number(clip.frames[0].numpy()) for clip in chosen]
-
-    assert starts(0) == starts(0)
-    assert starts(0) != starts(1)
-    assert starts(0) != starts(0, seed=1)
-    assert len(set(starts(0))) > 2
-
-
 def test_unreadable_videos_among_others_are_left_out_and_named(tmp_path, film, caplog):
     bad = broken("text", tmp_path, film)
     with caplog.at_level(logging.WARNING):
-        clips = Clips([film, bad, film], length=2, size=(8, 8))
-    assert len(clips) == 2
-    assert clips.unreadable == [str(bad)]
+        videos = Videos([film, bad, film], [0, 1, 2], size=8)
+    assert [label for _, label in videos] == [0, 2]
+    assert videos.unreadable == [str(bad)]
     assert "1 of 3 videos can't be read" in caplog.text
     assert str(bad) in caplog.text
     with pytest.raises(ValueError, match="must hold a readable video"):
-        Clips([bad], length=2, size=(8, 8))
+        Videos([bad])
 
 
 def test_videos_and_folders_of_pictures_are_found(tmp_path, film):

@@ -13,7 +13,7 @@ from levyjepa.data import test_loader as loader_of
 from levyjepa.evaluation import Gallery, evaluate, gallery, jump_map
 from levyjepa.evaluation.masks import judge_by_masks
 from levyjepa.evaluation.segmentation import held_out
-from levyjepa.lattice import box, increments
+from levyjepa.lattice import box, diamond, increments
 from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps
 from levyjepa.models import Network
 
@@ -42,6 +42,9 @@ def network() -> Network:
     return Network(MODEL, 28, 10, prior=True)
 
 
+TESTED = {"box(2)": (box(2), LAW), "diamond()": (diamond(), LAW)}
+
+
 @pytest.fixture(scope="module")
 def seen(network, source) -> Gallery:
     return gallery(network, source, DATA, LAW, seed=4)
@@ -50,7 +53,14 @@ def seen(network, source) -> Gallery:
 def test_the_leaves_of_an_evaluation(network, source):
     told = []
     found = evaluate(
-        network, source, DATA, seed=3, limit=300, law=LAW, views=ViewsConfig(), progress=told.append
+        network,
+        source,
+        DATA,
+        seed=3,
+        limit=300,
+        tested=TESTED,
+        views=ViewsConfig(),
+        progress=told.append,
     )
     assert told[0].startswith("network: ")
     assert len(told) == len(set(told))
@@ -126,7 +136,13 @@ def test_masks_judge_segmentation_and_boundaries(streets):
     config, network = streets
     learned, shown = LAW.learnable_copy(), {}
     found = evaluate(
-        network, load_source(config), config, law=learned, prior=True, show=shown.setdefault
+        network,
+        load_source(config),
+        config,
+        law=learned,
+        tested=TESTED,
+        prior=True,
+        show=shown.setdefault,
     )
     assert set(shown) == {"network", "random_encoder", "pixels"}
     assert shown["network"].images.shape == (6, 32, 32, 3)
@@ -173,7 +189,7 @@ def test_a_field_that_is_constant_has_no_boundaries_and_says_why(streets):
     config, network = streets
     flat = network.untrained(0)
     torch.nn.init.zeros_(flat.patch_projection[-2].weight)
-    found = evaluate(flat, load_source(config), config, law=LAW)
+    found = evaluate(flat, load_source(config), config, law=LAW, tested=TESTED)
     assert "must vary" in found["boundaries"]["jumps"]["missing"]
     assert found["representation"]["levy_rescaled"]["box(2)"] is None
     assert found["boundaries"]["tokens"]["images"] == 13

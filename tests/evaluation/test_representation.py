@@ -86,7 +86,7 @@ def test_sheets_of_the_law_score_0_on_any_grid(stencil):
 
 def test_a_healthy_representation_is_told_from_collapsed_ones():
     n = 100
-    whole = examine(normal(n, 16), normal(n, 4), normal(n, 5, 5, 4), LAW, {"box(2)": box(2)})
+    whole = examine(normal(n, 16), normal(n, 4), normal(n, 5, 5, 4), {"box(2)": (box(2), LAW)})
     assert not whole.collapsed
     assert (whole.images, whole.width, whole.alignment) == (n, 16, None)
     assert set(whole.levy) == set(whole.levy_rescaled) == {"box(2)"}
@@ -108,11 +108,11 @@ def test_a_healthy_representation_is_told_from_collapsed_ones():
 
 def test_what_cannot_be_rescaled_is_none():
     rest = normal(20, 8), normal(20, 4)
-    constant = examine(*rest, torch.ones(20, 5, 5, 4), LAW, {"box(2)": box(2)})
+    constant = examine(*rest, torch.ones(20, 5, 5, 4), {"box(2)": (box(2), LAW)})
     assert constant.levy["box(2)"] > 1
     assert constant.levy_rescaled == {"box(2)": None}
     heavy = Brownian(0.1) + CompoundPoisson(0.1, StudentTJumps(1.5))
-    found = examine(*rest, normal(20, 5, 5, 4), heavy, {"box(2)": box(2)})
+    found = examine(*rest, normal(20, 5, 5, 4), {"box(2)": (box(2), heavy)})
     assert found.levy_rescaled == {"box(2)": None}
 
 

@@ -15,7 +15,7 @@ from levyjepa.data import Source, train_loader
 from levyjepa.data.images import Images as Pictures
 from levyjepa.objectives import LevyRegularizer
 from levyjepa.training.fit import Images
-from levyjepa.training.module import LevyJEPA, build_objective, law_of, schedule
+from levyjepa.training.module import LevyJEPA, build_objective, laws_of, schedule
 
 
 def step(config, source, module: LevyJEPA | None = None) -> tuple[LevyJEPA, Trainer]:
@@ -49,7 +49,7 @@ def test_the_original_experiments_take_a_step_with_the_full_network(name, rate):
     weighted += config.objective.kappa * 0.98 * got["train/inv"]
     assert got["train/lejepa_loss"] == pytest.approx(weighted, rel=1e-5)
     field, turn = torch.randn(2, 16, 16, 16), torch.eye(16)
-    ours, original = build_objective(config.objective).levy, LevyRegularizer.reference(rate=rate)
+    ours, original = build_objective(config).levy, LevyRegularizer.reference(rate=rate)
     assert ours is not None
     torch.testing.assert_close(ours(field, rotation=turn), original(field, rotation=turn))
 
@@ -108,9 +108,10 @@ def test_a_learned_law_trains_with_the_network_and_is_not_decayed(small, digits)
     assert law["weight_decay"] == 0
     assert {id(p) for p in law["params"]} == {id(p) for p in module.objective.levy.parameters()}
     assert all(p.grad is not None and p.grad.any() for p in law["params"])
-    assert module.law.exponent(torch.ones(())) != law_of(
-        build_objective(module.config.objective), module.config.objective
-    ).exponent(torch.ones(()))
+    given = laws_of(build_objective(module.config), module.config)
+    assert list(given) == list(module.tested) == ["box(2)", "diamond()"]
+    for (_, learned), (_, law) in zip(module.tested.values(), given.values(), strict=True):
+        assert learned.exponent(torch.ones(())) != law.exponent(torch.ones(()))
 
 
 def test_the_schedule_warms_up_then_falls_to_its_floor():

@@ -17,8 +17,12 @@ SOURCES = (
     "folder",
     "unlabelled",
     "segmentation",
+    "moving_digits",
+    "videofolder",
 )
+OF_CLIPS = ("moving_digits", "videofolder")
 PROBABILITIES = ("flip", "jitter", "gray", "blur", "solarize")
+KINDS = ("space", "time", "spacetime")
 STRENGTHS = ("brightness", "contrast", "saturation", "hue", "rotation")
 
 
@@ -34,6 +38,7 @@ def check(config: Config) -> None:
         _one_of("data.source", data.source, SOURCES)
         _least("data", data, 1, "image_size", "batch_size")
         _least("data", data, 0, "workers")
+        _clips(config)
         if not 0 <= data.holdout < 1:
             raise ValueError(f"`data.holdout` must be from 0 to below 1, got {data.holdout}.")
         if data.limit is not None:
@@ -68,7 +73,12 @@ def check(config: Config) -> None:
         _least("objective", objective, 2, "knots")
         _one_of("objective.cells", objective.cells, ("overlapping", "one", "every"))
         _one_of("objective.quadrature", objective.quadrature, ("equispaced", "gauss_laguerre"))
-        _read("objective.law", objective.law, laws.parse)
+        _read("objective.law", objective.law, _law)
+        for kind in KINDS:
+            term = getattr(objective, kind)
+            not_negative(f"objective.{kind}.weight", term.weight)
+            if term.law is not None:
+                _read(f"objective.{kind}.law", term.law, _law)
         for i, text in enumerate(objective.stencils):
             stencil = _read(f"objective.stencils[{i}]", text, lattice.parse)
             if stencil.ndim != 2:
@@ -86,6 +96,32 @@ def check(config: Config) -> None:
         _grids(config)
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
+
+
+def _clips(config: Config) -> None:
+    """Frames go with sources of clips, and windows of frames fit a clip."""
+    data, groups = config.data, config.views.groups
+    clips = data.source in OF_CLIPS
+    if clips != (data.frames is not None):
+        wanted = "a number of frames" if clips else "null"
+        raise ValueError(
+            f"`data.frames` must be {wanted} for data.source={data.source}, got {data.frames}."
+        )
+    _least("data", data, 1, "stride")
+    least, most = data.digits
+    count("data.digits", least)
+    count("data.digits", most, least)
+    if clips:
+        count("data.frames", data.frames, 2)
+    for i, group in enumerate(groups):
+        if group.frames is not None and not 2 <= group.frames <= (data.frames or 0):
+            raise ValueError(
+                f"`views.groups[{i}].frames` must be of clips, from 2 to data.frames="
+                f"{data.frames}, got {group.frames}."
+            )
+    positive("objective.pace", config.objective.pace)
+    if clips and not any(getattr(config.objective, kind).weight for kind in KINDS):
+        raise ValueError("`objective` must give space, time or spacetime a weight, got none.")
 
 
 def _grids(config: Config) -> None:
@@ -126,6 +162,13 @@ def _read(key: str, text: str, parse: Callable[[str], Any]) -> Any:
         return parse(text)
     except (ValueError, TypeError) as error:
         raise ValueError(f"`{key}`: {error}") from error
+
+
+def _law(text: str) -> laws.Law:
+    law = laws.parse(text)
+    if not isinstance(law, laws.Law):
+        raise ValueError(f"must be one law for all channels, got {text}.")
+    return law
 
 
 def _least(stem: str, settings: Any, least: int, *names: str) -> None:

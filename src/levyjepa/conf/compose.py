@@ -137,7 +137,7 @@ def parse(overrides: list[str]) -> list[Override]:
 def _quoted(line: str) -> str:
     """Laws and stencils may be written as they are: Hydra takes a bare call for its own."""
     key, _, value = line.partition("=")
-    if key == "objective.law" and not value.startswith(("'", '"')):
+    if key.startswith("objective.") and key.endswith("law") and not value.startswith(("'", '"')):
         return f"{key}=" + ",".join(f'"{law}"' for law in _several(value))
     if key == "objective.stencils" and not re.search("['\"]", value):
         return f"{key}=" + re.sub(r"(\w+\([^()]*\))", r'"\1"', value)

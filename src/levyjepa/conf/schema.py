@@ -6,9 +6,10 @@ from typing import Any
 
 @dataclass
 class DataConfig:
-    """Where images come from; `data=NAME` picks a preset."""
+    """Where images or clips come from; `data=NAME` picks a preset."""
 
-    # mnist5k, cifar10, imagenette, hub, parquet, folder, unlabelled, segmentation
+    # mnist5k, cifar10, imagenette, hub, parquet, folder, unlabelled, segmentation, moving_digits,
+    # videofolder
     source: str = "mnist5k"
     path: str | None = None  # a folder, or the id of a hub data set
     subset: str | None = None  # the hub data set's configuration, as "160px" of Imagenette
@@ -22,7 +23,10 @@ class DataConfig:
     holdout: float = 0.0  # this share of the training images is judged instead of the test images
     limit: int | None = None  # at most so many images of each split, for a quick look; None: all
     image_size: int = 28  # pixels, of test images and of views that name no size
-    batch_size: int = 96  # images, before views, on each rank
+    frames: int | None = None  # of a clip; None: images
+    stride: int = 1  # from one frame of a clip to the next
+    digits: tuple[int, int] = (1, 2)  # the least and the most in a scene of moving_digits
+    batch_size: int = 96  # images or clips, before views, on each rank
     workers: int = 0  # loader processes
 
 
@@ -32,6 +36,7 @@ class ViewGroup:
 
     count: int = 4
     size: int | None = None  # None: data.image_size
+    frames: int | None = None  # of a clip; None: data.frames
     scale: tuple[float, float] = (0.08, 1.0)
 
 
@@ -58,18 +63,29 @@ class ViewsConfig:
 class ModelConfig:
     """The encoder and its heads."""
 
-    name: str = "vit_small_patch8_224"  # any ViT of timm
+    # Any ViT of timm, applied to each frame of clips; of clips also videomae, vjepa2, or a folder
+    # or hub id of transformers.
+    name: str = "vit_small_patch8_224"
+    mixer_depth: int = 1  # blocks that mix the frames of a clip, after a ViT of timm
     patch_size: int | None = None  # None: the name's own
     pooling: str = "attention"  # attention, cls, mean
     embedding_dim: int = 512
     drop_path: float = 0.1
     pretrained: bool = False
-    overrides: dict[str, Any] = field(default_factory=dict)  # further arguments of timm's ViT
+    overrides: dict[str, Any] = field(default_factory=dict)  # further arguments of the ViT
     projection_hidden: int = 2048
     projection_dim: int = 16
     patch_projection: str = "mlp"  # what the prior sees of the tokens: mlp, linear, none
     patch_projection_hidden: int = 2048
     patch_projection_dim: int = 16
+
+
+@dataclass
+class TermConfig:
+    """One kind of increments of a clip."""
+
+    weight: float = 1.0  # 0 leaves it out
+    law: str | None = None  # None: objective.law
 
 
 @dataclass
@@ -81,7 +97,11 @@ class ObjectiveConfig:
     kappa: float = 1.0
     lamb: float = 0.02
     law: str = "Brownian(sigma=0.125) + CompoundPoisson(rate=2.0, jumps=LaplaceJumps(alpha=1.0))"
-    stencils: list[str] = field(default_factory=lambda: ["box(2)", "diamond()"])
+    stencils: list[str] = field(default_factory=lambda: ["box(2)", "diamond()"])  # of each frame
+    space: TermConfig = field(default_factory=TermConfig)  # of clips: the stencils in every frame,
+    time: TermConfig = field(default_factory=TermConfig)  # lines of time at every place,
+    spacetime: TermConfig = field(default_factory=TermConfig)  # and boxes of both
+    pace: float = 1.0  # of a clip: a step of time, in steps of space
     quadrature: str = "equispaced"  # equispaced, gauss_laguerre
     nodes: int = 64
     calibrated: bool = False  # measure in null deviations above the null mean

@@ -1,6 +1,6 @@
 """Batches, in an order that is a pure function of the seed and the epoch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms.v2 import functional as F
 
 from levyjepa.conf.schema import DataConfig, ViewsConfig
+from levyjepa.data.clips import ClipCrops, ClipViews, middle
 from levyjepa.data.images import CorruptImageError, TooManyCorruptError
 from levyjepa.data.source import Source
 from levyjepa.data.views import Batch, Crops
@@ -20,7 +21,7 @@ from levyjepa.data.views import Batch, Crops
 
 @dataclass(frozen=True)
 class TestBatch:
-    """Whole images: (B, 3, s, s) uint8, (B,) labels, and the names of those left out."""
+    """Whole images (B, 3, s, s) uint8 or clips (B, T, 3, s, s), (B,) labels, names left out."""
 
     __test__ = False  # not a test, whatever its name
 
@@ -62,8 +63,11 @@ def train_loader(
             f"`data.batch_size` must be at most the {size} training images over {world_size} "
             f"ranks, got {config.batch_size}."
         )
+    crops: Any = Crops(views, config.image_size)
+    if config.frames is not None:
+        crops = ClipCrops(crops, config.frames, config.stride)
     return DataLoader(
-        _Views(source.train, Crops(views, config.image_size), seed),
+        _Views(source.train, crops, seed),
         batch_sampler=Order(size, config.batch_size, seed, rank, world_size, start),
         num_workers=config.workers,
         persistent_workers=config.workers > 0,
@@ -73,13 +77,16 @@ def train_loader(
 
 
 def test_loader(dataset: Dataset, config: DataConfig) -> DataLoader:
-    """Every image once, in order: the short side resized to `image_size`, the centre cropped."""
+    """Every image once, in order: the short side resized to `image_size`, the centre cropped.
+
+    Of a video, the clip in its middle.
+    """
     return DataLoader(
-        _Whole(dataset, config.image_size),
+        _Whole(dataset, config),
         batch_size=config.batch_size,
         num_workers=config.workers,
         pin_memory=torch.cuda.is_available(),
-        collate_fn=partial(_collate_whole, size=config.image_size),
+        collate_fn=partial(_collate_whole, shape=_shape(config)),
     )
 
 
@@ -120,37 +127,55 @@ class Order(Sampler[list[tuple[int, int]]]):
 
 
 class _Views(Dataset):
-    def __init__(self, images: Any, crops: Crops, seed: int) -> None:
+    def __init__(self, images: Any, crops: Any, seed: int) -> None:
         self.images, self.crops, self.seed = images, crops, seed
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
         epoch, index = key
         try:
             image, label = self.images[index]
+            return self.crops(image, (self.seed, epoch, index)), label
         except CorruptImageError as error:
             return str(error)
-        return self.crops(image, (self.seed, epoch, index)), label
 
 
 class _Whole(Dataset):
-    def __init__(self, images: Any, size: int) -> None:
-        self.images, self.size = images, size
+    def __init__(self, images: Any, config: DataConfig) -> None:
+        self.images, self.config = images, config
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> Any:
+        size, frames = self.config.image_size, self.config.frames
         try:
             image, label = self.images[index]
+            if frames is not None:
+                image = middle(image, frames, self.config.stride)
         except CorruptImageError as error:
             return str(error)
-        return whole(image, self.size), label
+        return whole(image, size), label
 
 
-def whole(image: Image.Image, size: int) -> Tensor:
-    """An image as the network sees it, (3, size, size) uint8: its centre square, resized."""
-    resized: Any = F.resize(F.pil_to_tensor(image), [size], antialias=True)
+def whole(image: Image.Image | Tensor, size: int) -> Tensor:
+    """What the network sees of an image or of frames: the centre square, resized.
+
+    Args:
+        image: RGB, or (..., 3, H, W) uint8.
+        size: pixels.
+
+    Returns:
+        (..., 3, size, size) uint8.
+    """
+    pixels = image if isinstance(image, Tensor) else F.pil_to_tensor(image)
+    resized: Any = F.resize(pixels, [size], antialias=True)
     return F.center_crop(resized, [size, size])
+
+
+def _shape(config: DataConfig) -> tuple[int, ...]:
+    """Of an image or clip, as the network sees it."""
+    image = (3, config.image_size, config.image_size)
+    return image if config.frames is None else (config.frames, *image)
 
 
 def _split(items: list[Any]) -> tuple[list[Any], tuple[str, ...]]:
@@ -162,14 +187,23 @@ def _collate_views(items: list[Any]) -> Batch:
     good, corrupt = _split(items)
     if not good:
         raise TooManyCorruptError(f"No image of a batch can be decoded: {', '.join(corrupt[:10])}.")
-    views, labels = zip(*good, strict=True)
-    groups = map(partial(torch.stack, dim=1), zip(*views, strict=True))
-    return Batch(tuple(groups), torch.tensor(labels), corrupt)
+    crops, labels = zip(*good, strict=True)
+    clips = isinstance(crops[0], ClipViews)
+    views = [crop.views for crop in crops] if clips else crops
+    valid = _stacked([crop.valid for crop in crops]) if clips else ()
+    if all(each.all() for each in valid):
+        valid = ()
+    return Batch(_stacked(views), torch.tensor(labels), corrupt, valid)
 
 
-def _collate_whole(items: list[Any], size: int) -> TestBatch:
+def _stacked(items: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
+    """Of each group, the tensors (count, ...) of all items as (count, B, ...)."""
+    return tuple(torch.stack(group, dim=1) for group in zip(*items, strict=True))
+
+
+def _collate_whole(items: list[Any], shape: tuple[int, ...]) -> TestBatch:
     good, corrupt = _split(items)
     images = [image for image, _ in good]
     labels = torch.tensor([label for _, label in good], dtype=torch.int64)
-    empty = torch.empty(0, 3, size, size, dtype=torch.uint8)
+    empty = torch.empty(0, *shape, dtype=torch.uint8)
     return TestBatch(torch.stack(images) if images else empty, labels, corrupt)

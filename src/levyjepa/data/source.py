@@ -38,12 +38,13 @@ IMAGENETTE = {
 
 @dataclass(frozen=True)
 class Source:
-    """Images with what training must know of them.
+    """Images or videos with what training must know of them.
 
-    `train` and `test` are map-style data sets of (PIL RGB image, label), the label -1 where there
-    is none; `test` is None where there are no test images. `classes` is empty where there are no
-    labels; `mean` and `std` are of the pixels in [0, 1], for each channel. `masks` opens the images
-    with a class for each pixel, where there are any, at a size (H, W).
+    `train` and `test` are map-style data sets of (PIL RGB image, label) or (Video, label), the
+    label -1 where there is none; `test` is None where there are no test images. `classes` is empty
+    where there are no labels; `mean` and `std` are of the pixels in [0, 1], for each channel.
+    `masks` opens the images with a class for each pixel, where there are any, at a size (H, W);
+    `scenes` holds the training and the test clips as `DigitClip`, where all is known of them.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Source:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     masks: Callable[[tuple[int, int]], "SegmentationSource"] | None = None
+    scenes: tuple[Any, Any] | None = None
 
 
 def load_source(config: DataConfig) -> Source:
@@ -71,8 +73,7 @@ def load_source(config: DataConfig) -> Source:
     if config.holdout:
         source = _held_out(source, config.holdout)
     if config.limit is not None:
-        test = None if source.test is None else _drawn(source.test, config.limit)
-        source = replace(source, train=_drawn(source.train, config.limit), test=test)
+        source = _few(source, config.limit)
     return source
 
 
@@ -80,8 +81,16 @@ def _held_out(source: Source, share: float) -> Source:
     """Of every class a share of the training images in the place of the test images."""
     images: Any = source.train
     labels = np.array(images.labels or [UNLABELLED] * len(images))
-    kept, held = (part.tolist() for part in _stratified(labels, share))
-    return replace(source, train=Subset(images, kept), test=Subset(images, held))
+    kept, held = (part.tolist() for part in stratified(labels, share))
+    scenes = source.scenes and (Subset(source.scenes[0], kept), Subset(source.scenes[0], held))
+    return replace(source, train=Subset(images, kept), test=Subset(images, held), scenes=scenes)
+
+
+def _few(source: Source, limit: int) -> Source:
+    """At most so many images of each split."""
+    test = None if source.test is None else _drawn(source.test, limit)
+    scenes = source.scenes and (_drawn(source.scenes[0], limit), _drawn(source.scenes[1], limit))
+    return replace(source, train=_drawn(source.train, limit), test=test, scenes=scenes)
 
 
 def _drawn(images: Any, limit: int) -> Dataset:
@@ -96,7 +105,7 @@ def _mnist5k(config: DataConfig) -> Source:
     pixels = pixels.astype(np.uint8).reshape(-1, 28, 28)
     train, test = (
         Images(list(pixels[part]), digits[part].tolist(), what)
-        for part, what in zip(_stratified(digits, 0.2), ("train digit", "test digit"), strict=True)
+        for part, what in zip(stratified(digits, 0.2), ("train digit", "test digit"), strict=True)
     )
     classes = tuple(str(digit) for digit in range(10))
     return Source("mnist5k", train, test, classes, *_statistics(train))
@@ -144,7 +153,7 @@ def _hub(config: DataConfig, normalisation: Any = None) -> Source:
 def _parquet(config: DataConfig, normalisation: Any = None) -> Source:
     from datasets import load_dataset
 
-    folder = _existing(config)
+    folder = existing(config)
     splits = config.train_split, config.test_split
     files = {split: sorted(map(str, folder.glob(f"{split}*.parquet"))) for split in splits}
     for split, found in files.items():
@@ -237,7 +246,7 @@ class _Column:
 
 def _folder(config: DataConfig, normalisation: Any = None) -> Source:
     """Class folders, below train/ and test/ or val/; one level of them is split 80 to 20."""
-    folder = _existing(config)
+    folder = existing(config)
     below = {path.name: path for path in _folders(folder)}
     if config.train_split in below:
         tests = [below[key] for key in (config.test_split, "test", "val") if key in below]
@@ -252,7 +261,7 @@ def _folder(config: DataConfig, normalisation: Any = None) -> Source:
         paths, labels = _labelled(folder, classes)
         train, test = (
             ([paths[i] for i in part], [labels[i] for i in part])
-            for part in _stratified(np.array(labels), 0.2)
+            for part in stratified(np.array(labels), 0.2)
         )
     images = Images(*train)
     mean, std = normalisation or _statistics(images)
@@ -280,7 +289,7 @@ def _labelled(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[in
 
 
 def _unlabelled(config: DataConfig) -> Source:
-    folder = _existing(config)
+    folder = existing(config)
     paths = _files(folder)
     if not paths:
         raise ValueError(f"`data.path` must hold images, got none in {folder}.")
@@ -314,7 +323,8 @@ def _segmentation(config: DataConfig) -> Source:
     return Source(held.name, held.train.images, held.val.images, (), held.mean, held.std, masks)
 
 
-def _existing(config: DataConfig) -> Path:
+def existing(config: DataConfig) -> Path:
+    """The folder that `data.path` names."""
     if config.path is None:
         raise ValueError(f"`data.path` must be a folder for data={config.source}, got none.")
     folder = Path(config.path).expanduser()
@@ -329,7 +339,7 @@ def _files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
 
 
-def _stratified(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+def stratified(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     """The same split each time: of every class, `share` of its images to the second part."""
     random = np.random.default_rng(0)
     members = [random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
@@ -357,6 +367,18 @@ def _statistics(images: Images, most: int = 500) -> tuple[tuple[float, ...], tup
     return tuple(mean.tolist()), tuple(np.sqrt(np.maximum(square - mean**2, 1e-6)).tolist())
 
 
+def _moving_digits(config: DataConfig) -> Source:
+    from levyjepa.data.clip_sources import moving_digits
+
+    return moving_digits(config)
+
+
+def _videofolder(config: DataConfig) -> Source:
+    from levyjepa.data.clip_sources import videofolder
+
+    return videofolder(config)
+
+
 _SOURCES: dict[str, Callable[[DataConfig], Source]] = {
     "mnist5k": _mnist5k,
     "cifar10": _cifar10,
@@ -366,4 +388,6 @@ _SOURCES: dict[str, Callable[[DataConfig], Source]] = {
     "folder": _folder,
     "unlabelled": _unlabelled,
     "segmentation": _segmentation,
+    "moving_digits": _moving_digits,
+    "videofolder": _videofolder,
 }

@@ -15,15 +15,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from levyjepa.checks import count, positive
+from levyjepa.data.images import UNLABELLED, CorruptImageError
 
 log = logging.getLogger(__name__)
 
 FILMS = frozenset((".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv"))
 PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
-Size = tuple[int, int]  # (height, width) in pixels
+Size = tuple[int, int] | int  # (height, width) in pixels, or at most so many on the short side
 
 
-class UnreadableVideoError(ValueError):
+class UnreadableVideoError(CorruptImageError):
     """A file or folder from which no whole video can be read."""
 
 
@@ -54,16 +55,32 @@ def read_frames(path: str | Path, size: Size | None = None, rate: float = 25.0) 
 
     Args:
         path: A video file, or a folder of pictures, in the order of their names.
-        size: (H, W) to which each frame is scaled; None keeps its own, which may change.
+        size: (H, W) to which each frame is scaled, or one number, to which its short side is if it
+            is longer; None keeps its own, which may change.
         rate: Frames a second of a folder of pictures.
 
     Raises:
         UnreadableVideoError: No file, no video in it, one that is broken or cut short, no frame.
     """
-    if size is not None:
-        for side in size:
-            count("size", side)
-    return _numbered(Path(path), size, positive("rate", rate))
+    return _numbered(Path(path), _checked(size), positive("rate", rate))
+
+
+def _checked(size: Size | None) -> Size | None:
+    for side in (size,) if isinstance(size, int) else size or ():
+        count("size", side)
+    return size
+
+
+def scaled(height: int, width: int, size: Size | None) -> tuple[int, int]:
+    """The size of frames of (height, width) once they are read as `size` asks.
+
+    >>> scaled(240, 320, 120), scaled(240, 320, 500), scaled(240, 320, (7, 9))
+    ((120, 160), (240, 320), (7, 9))
+    """
+    if isinstance(size, int):
+        factor = min(1.0, size / min(height, width))
+        return max(1, round(height * factor)), max(1, round(width * factor))
+    return size or (height, width)
 
 
 def _numbered(path: Path, size: Size | None, rate: float) -> Iterator[Frame]:
@@ -81,7 +98,7 @@ class Video:
 
     Args:
         path: As of `read_frames`.
-        size: (H, W) to which frames are scaled; None keeps their own.
+        size: As of `read_frames`.
         rate: Frames a second of a folder of pictures.
 
     Raises:
@@ -89,7 +106,7 @@ class Video:
     """
 
     def __init__(self, path: str | Path, size: Size | None = None, rate: float = 25.0) -> None:
-        self.path, self.size = Path(path), size
+        self.path, self.size = Path(path), _checked(size)
         self._rate = positive("rate", rate)
         with _named(self.path):
             self._stamps = _reader(self.path, self._rate).stamps()
@@ -130,17 +147,30 @@ class Video:
             return np.stack(images)[place]
 
 
-class Clips(Dataset):
-    """A map-style data set of random clips, one of each video; which, is decided by seed and epoch.
+class Still:
+    """Frames in memory, read as a `Video` is."""
+
+    def __init__(self, frames: Tensor) -> None:
+        self.frames = frames  # (n, 3, H, W) of uint8
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def clip(self, start: int, length: int, stride: int = 1) -> Clip:
+        """Take `length` frames from number `start` on, every `stride`-th."""
+        wanted = start + stride * torch.arange(length)
+        indices = wanted.clamp(max=len(self) - 1)
+        return Clip(self.frames[indices], indices.double(), wanted < len(self))
+
+
+class Videos(Dataset):
+    """A map-style data set of (Video, label).
 
     Args:
-        paths: Videos, as of `read_frames`. Those that can't be read are left out, and named in
-            `unreadable` and in a warning.
-        length: Frames of a clip.
-        size: (H, W) of its frames.
-        stride: From one of its frames to the next.
-        seed: With `epoch` and the index, it decides where a clip starts.
-        rate: Frames a second of folders of pictures.
+        paths: Videos, as of `read_frames`. Those whose index can't be read are left out, and named
+            in `unreadable` and in a warning.
+        labels: One for each path, -1 where there is none; all of them if None.
+        size: Of the frames, see `Video`.
 
     Raises:
         ValueError: None of the videos can be read.
@@ -149,19 +179,16 @@ class Clips(Dataset):
     def __init__(
         self,
         paths: Sequence[str | Path],
-        length: int,
-        size: Size,
-        stride: int = 1,
-        seed: int = 0,
-        rate: float = 25.0,
+        labels: Sequence[int] | None = None,
+        size: Size | None = None,
     ) -> None:
-        self.length, self.stride = count("length", length), count("stride", stride)
-        self.seed, self.epoch = seed, 0
         self.videos: list[Video] = []
+        self.labels: list[int] = []
         self.unreadable: list[str] = []
-        for path in paths:
+        for path, label in zip(paths, labels or [UNLABELLED] * len(paths), strict=True):
             try:
-                self.videos.append(Video(path, size, rate))
+                self.videos.append(Video(path, size))
+                self.labels.append(label)
             except UnreadableVideoError:
                 self.unreadable.append(str(path))
         if not self.videos:
@@ -175,11 +202,8 @@ class Clips(Dataset):
     def __len__(self) -> int:
         return len(self.videos)
 
-    def __getitem__(self, index: int) -> Clip:
-        video = self.videos[index]
-        last = len(video) - (self.length - 1) * self.stride
-        chance = np.random.default_rng((self.seed, self.epoch, index))
-        return video.clip(int(chance.integers(max(last, 1))), self.length, self.stride)
+    def __getitem__(self, index: int) -> tuple[Video, int]:
+        return self.videos[index], self.labels[index]
 
 
 def find_videos(folder: str | Path) -> list[Path]:
@@ -217,7 +241,8 @@ class _Pictures:
         with Image.open(file) as image:
             shown = ImageOps.exif_transpose(image).convert("RGB")
         if size is not None:
-            shown = shown.resize((size[1], size[0]), Image.Resampling.BOX)
+            tall, wide = scaled(shown.height, shown.width, size)
+            shown = shown.resize((wide, tall), Image.Resampling.BOX)
         return np.asarray(shown)
 
 
@@ -279,9 +304,10 @@ class _PyAV:
 
         def convert(frame: Any) -> np.ndarray:
             turns = frame.rotation // 90 % 4  # a quarter counterclockwise each
-            tall, wide = size or (None, None)
             if turns % 2:
-                tall, wide = wide, tall
+                wide, tall = scaled(frame.width, frame.height, size)
+            else:
+                tall, wide = scaled(frame.height, frame.width, size)
             small = reformatter.reformat(frame, wide, tall, "rgb24", interpolation="AREA")
             return np.ascontiguousarray(np.rot90(small.to_ndarray(), turns))
 
@@ -324,8 +350,11 @@ class _TorchCodec:
         from torchcodec.decoders import VideoDecoder  # pyright: ignore
         from torchcodec.transforms import Resize  # pyright: ignore
 
-        scaled = None if size is None else [Resize(size)]
-        return VideoDecoder(str(self.path), dimension_order="NHWC", transforms=scaled)
+        held: Any = VideoDecoder(str(self.path), dimension_order="NHWC")
+        if size is None:
+            return held
+        whole = scaled(held.metadata.height, held.metadata.width, size)
+        return VideoDecoder(str(self.path), dimension_order="NHWC", transforms=[Resize(whole)])
 
 
 def _reader(path: Path, rate: float) -> _Pictures | _PyAV | _TorchCodec:

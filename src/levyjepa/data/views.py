@@ -1,4 +1,4 @@
-"""Views of an image: where it is cropped, in the loader; how its colours change, on the device.
+"""Views of an image or clip: where it is cropped, in the loader; its colours, on the device.
 
 Cropping is torchvision's, image by image, on uint8. The colours of all views of a batch change at
 once: brightness, contrast, saturation, hue and gray are linear in a pixel's colour, so each view's
@@ -6,7 +6,7 @@ changes are one 3 x 4 matrix. `benchmarks/views.py` times this beside other libr
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,25 +25,30 @@ CPU_PIXELS = 2**17  # of the views whose float copies stay in a core's cache
 
 @dataclass(frozen=True)
 class Batch:
-    """Views of a batch of images, colours untouched.
+    """Views of a batch of images or clips, colours untouched.
 
-    `views` holds, for each group, (count, B, 3, size, size) uint8; `labels` is (B,) int64, -1 where
-    there is none; `corrupt` names the images that could not be decoded and are not among the B.
+    `views` holds, for each group, (count, B, 3, size, size) uint8, of clips (count, B, T, 3, size,
+    size); `labels` is (B,) int64, -1 where there is none; `corrupt` names the images that could not
+    be decoded and are not among the B. Where clips reach beyond their video's end, `valid` holds,
+    for each group, (count, B, T) bool, False at the repeated frames; it is empty where none does.
     """
 
     views: tuple[Tensor, ...]
     labels: Tensor
     corrupt: tuple[str, ...] = ()
+    valid: tuple[Tensor, ...] = ()
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """Return the batch on `device`."""
-        views = tuple(v.to(device, non_blocking=non_blocking) for v in self.views)
-        return Batch(views, self.labels.to(device, non_blocking=non_blocking), self.corrupt)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Batch":
         """Return the batch in page-locked memory."""
-        views = tuple(v.pin_memory() for v in self.views)
-        return Batch(views, self.labels.pin_memory(), self.corrupt)
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        views, valid = (tuple(map(change, held)) for held in (self.views, self.valid))
+        return Batch(views, change(self.labels), self.corrupt, valid)
 
 
 def seed_of(*key: int) -> int:
@@ -75,21 +80,37 @@ class Crops:
             key: integers of at least 0, as (seed, epoch, index).
         """
         random, pixels = np.random.default_rng(key), pil_to_tensor(image)
-        flip, rotation = self.config.flip, self.config.rotation
 
-        def view(group: ViewGroup) -> Tensor:
-            turned = pixels
-            if rotation:
-                angle = random.uniform(-rotation, rotation)
-                turned = pil_to_tensor(image.rotate(angle, Image.Resampling.BILINEAR))
-            size = group.size or self.image_size
-            box = crop_box(image.height, image.width, group.scale, random)
-            cropped = resized_crop(turned, *box, [size, size], antialias=True)
-            return cropped.flip(-1) if random.random() < flip else cropped
+        def turned(angle: float) -> Tensor:
+            return pil_to_tensor(image.rotate(angle, Image.Resampling.BILINEAR))
 
         return tuple(
-            torch.stack([view(group) for _ in range(group.count)]) for group in self.config.groups
+            torch.stack([self.crop(pixels, turned, group, random) for _ in range(group.count)])
+            for group in self.config.groups
         )
+
+    def crop(
+        self,
+        pixels: Tensor,
+        turned: Callable[[float], Tensor],
+        group: ViewGroup,
+        random: np.random.Generator,
+    ) -> Tensor:
+        """Return one view (..., 3, size, size).
+
+        Args:
+            pixels: (..., 3, H, W) uint8.
+            turned: the same after a rotation by an angle in degrees.
+            group: which kind of view.
+            random: what to draw from.
+        """
+        if rotation := self.config.rotation:
+            pixels = turned(random.uniform(-rotation, rotation))
+        size = group.size or self.image_size
+        height, width = pixels.shape[-2:]
+        box = crop_box(height, width, group.scale, random)
+        cropped = resized_crop(pixels, *box, [size, size], antialias=True)
+        return cropped.flip(-1) if random.random() < self.config.flip else cropped
 
 
 def crop_box(
@@ -135,15 +156,17 @@ class Photometric(nn.Module):
 
     @torch.no_grad()
     def forward(self, views: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return float views (count, B, 3, size, size), normalised.
+        """Return float views of the same shape, normalised; a clip's frames change alike.
 
         Args:
-            views: (count, B, 3, size, size) uint8, on any device.
+            views: (count, B, 3, size, size) uint8 of images, (count, B, T, 3, size, size) of clips,
+                on any device.
             generator: what to draw from, on the CPU (torch's own if None): the same views on every
                 device, and the host knows which to blur without waiting for one.
         """
-        config, flat = self.config, views.flatten(0, 1)
-        u = torch.rand(9, len(flat), generator=generator)
+        config, flat = self.config, views.flatten(0, -4)
+        u = torch.rand(9, views.shape[0] * views.shape[1], generator=generator)
+        u = u.repeat_interleave(len(flat) // max(u.shape[1], 1), dim=1)
         jittered = u[0] < config.jitter
 
         def factor(uniform: Tensor, strength: float) -> Tensor:

@@ -1,6 +1,6 @@
 """A network's frozen features, beside a random encoder's and raw pixels."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -9,18 +9,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from levyjepa import lattice
 from levyjepa.checks import count
 from levyjepa.conf.schema import DataConfig, ViewsConfig
 from levyjepa.data import Photometric, Source, normalise, test_loader, train_loader
 from levyjepa.data.views import generator_of
 from levyjepa.evaluation.accuracy import Accuracy
+from levyjepa.evaluation.clips import judge_clips
 from levyjepa.evaluation.features import Features, extract, frozen, pixels
 from levyjepa.evaluation.knn import knn
 from levyjepa.evaluation.masks import judge_by_masks
 from levyjepa.evaluation.probe import linear_probe, low_shot
 from levyjepa.evaluation.representation import examine
 from levyjepa.evaluation.segmentation import Overlays
+from levyjepa.lattice import Stencil
 from levyjepa.laws import Law
 from levyjepa.models import Network
 
@@ -39,25 +40,25 @@ def evaluate(
     seed: int = 0,
     limit: int | None = None,
     law: Law | None = None,
-    stencils: Sequence[str] = ("box(2)", "diamond()"),
+    tested: Mapping[str, tuple[Stencil, Law]] | None = None,
     prior: bool = False,
     views: ViewsConfig | None = None,
     progress: Callable[[str], None] = lambda what: None,
     show: Callable[[str, Overlays], None] = lambda name, shown: None,
 ) -> dict[str, Any]:
-    """Judge frozen features by labels, by masks and by their own health.
+    """Judge frozen features by labels, by masks, by scenes and by their own health.
 
     Args:
         network: What was trained.
-        source: Images to fit and to judge, with labels, masks or neither.
+        source: Images or clips to fit and to judge, with labels, masks, scenes or none of them.
         config: How they are loaded. With a `holdout`, masks of held-out training images are
             judged in the place of the validation split's.
         device: Where features are computed.
         seed: Draws the random encoder, the probe's validation part, few labels and the `limit`.
         limit: At most so many training images; None for all.
-        law: Of the field's increments; None leaves out what is measured by it.
-        stencils: Whose increments are compared with the law.
-        prior: Whether the field was trained to follow the law at these stencils.
+        law: Of the field's increments, for maps of jumps; None leaves them out.
+        tested: Whose increments are compared with which law, by name.
+        prior: Whether the field was trained to follow the laws at these stencils.
         views: Of which two are drawn to measure alignment; None leaves it out.
         progress: Told what begins.
         show: As `judge_by_masks` takes it; the network is called "network".
@@ -66,8 +67,8 @@ def evaluate(
         What `evaluation.json` holds: of labelled images "linear_probe", "knn" and "low_shot", a
         leaf {"accuracy", "n", ...} each, and "mean_token" with the first two of the mean patch
         token in the place of the embedding; of images with masks "segmentation" and
-        "boundaries"; of all "representation". The same under "random_encoder" and, as far as it
-        has them, under "pixels".
+        "boundaries"; of scenes what `judge_clips` gives; of all "representation". The same under
+        "random_encoder" and, as far as it has them, under "pixels".
 
     Raises:
         ValueError: Labels without test images, or too few images for a probe.
@@ -96,14 +97,17 @@ def evaluate(
             if name in networks:
                 progress(f"{name}: few labels")
                 found[name]["low_shot"] = _few(seen, judged, seed)
-    kept = {text: lattice.parse(text) for text in stencils}
+    kept = {
+        name: (stencil, its.constant_copy().cpu())
+        for name, (stencil, its) in (tested or {}).items()
+    }
     law = None if law is None else law.constant_copy().cpu()
     for name, model in networks.items():
         progress(f"{name}: health of the representation")
         embedding, projection, field, both = _look(
             model, source, config, prepare, views, device, seed
         )
-        health = examine(embedding, projection, field, law, kept, both, seed)
+        health = examine(embedding, projection, field, kept, both, seed)
         found[name]["representation"] = health.as_dict()
     if source.masks is not None:
         by_masks = judge_by_masks(
@@ -112,13 +116,19 @@ def evaluate(
             prepare,
             device,
             law=law,
-            trained={"network": tuple(kept.values())} if prior else None,
+            trained={"network": tuple(stencil for stencil, _ in kept.values())} if prior else None,
             holdout=config.holdout > 0,
             limit=limit if config.limit is None else config.limit,
             progress=progress,
             show=show,
         )
         for name, scores in by_masks.items():
+            found[name] |= scores
+    if source.scenes is not None:
+        by_clips = judge_clips(
+            networks, *source.scenes, prepare, device, seed=seed, limit=limit, progress=progress
+        )
+        for name, scores in by_clips.items():
             found[name] |= scores
     return {**found.pop("network"), **{name: scores for name, scores in found.items() if scores}}
 

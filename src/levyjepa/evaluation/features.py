@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, pixel_unshuffle
+from torch.nn.functional import adaptive_avg_pool2d, adaptive_avg_pool3d, pixel_unshuffle
 
 from levyjepa.checks import count
 
@@ -39,7 +39,8 @@ def extract(
 
     Args:
         model: An Encoder, or a Network, whose encoder is taken.
-        loader: Yields batches with `.images` (B, 3, s, s) of uint8 and `.labels` (B,).
+        loader: Yields batches with `.images` (B, 3, s, s) of uint8, or clips (B, T, 3, s, s), and
+            `.labels` (B,).
         normalise: From such images to the encoder's input.
         device: Where to compute; the model is moved there, the features end on the CPU.
 
@@ -50,7 +51,9 @@ def extract(
 
     def read(images: Tensor) -> Tensor:
         encoding = encoder(normalise(images.to(device)))
-        return torch.cat([encoding.embedding, encoding.field.mean((1, 2))], 1).float().cpu()
+        return (
+            torch.cat([encoding.embedding, encoding.field.flatten(1, -2).mean(1)], 1).float().cpu()
+        )
 
     with frozen(model.to(device)):
         both = _collect(loader, read)
@@ -60,6 +63,8 @@ def extract(
 
 def pixels(loader: Iterable[Any], side: int = 32) -> Features:
     """Raw pixels in [0, 1] as features, larger images averaged down to `side` pixels a side.
+
+    Clips are averaged down to a quarter of the frames and half the side.
 
     Args:
         loader: As for `extract`.
@@ -71,7 +76,10 @@ def pixels(loader: Iterable[Any], side: int = 32) -> Features:
 
     def flatten(images: Tensor) -> Tensor:
         images = images.float() / 255
-        if max(images.shape[-2:]) > side:
+        if images.ndim == 5:
+            few = -(-images.shape[1] // 4), side // 2, side // 2
+            images = adaptive_avg_pool3d(images.transpose(1, 2), few)
+        elif max(images.shape[-2:]) > side:
             images = adaptive_avg_pool2d(images, side)
         return images.flatten(1)
 

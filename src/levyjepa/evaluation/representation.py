@@ -53,8 +53,7 @@ def examine(
     embedding: Tensor,
     projection: Tensor,
     field: Tensor,
-    law: Law | None = None,
-    stencils: Mapping[str, Stencil] | None = None,
+    tested: Mapping[str, tuple[Stencil, Law]] | None = None,
     views: tuple[Tensor, Tensor] | None = None,
     seed: int = 0,
 ) -> Representation:
@@ -63,22 +62,19 @@ def examine(
     Args:
         embedding: (N, E).
         projection: (N, D), which SIGReg sees.
-        field: (N, h, w, C), which the prior sees.
-        law: Of the field's increments; None leaves `levy` empty.
-        stencils: Whose increments, by the names they get in `levy`.
+        field: (N, h, w, C), of clips (N, t, h, w, C), which the prior sees.
+        tested: Whose increments are compared with which law, by the names they get in `levy`.
         views: Embeddings (M, E) of two views of M images.
         seed: Draws directions, Gaussians and the rotation.
     """
     floating("embedding", embedding, 2, "(N, E)")
     floating("projection", projection, 2, "(N, D)")
-    floating("field", field, 4, "(N, h, w, C)")
+    floating("field", field)
     centred = embedding - embedding.mean(0)
     total = embedding.double().square().mean()
     levy: dict[str, float] = {}
     rescaled: dict[str, float | None] = {}
-    for name, stencil in (stencils or {}).items():
-        if law is None:
-            break
+    for name, (stencil, law) in (tested or {}).items():
         levy[name] = levy_misfit(field, law, stencil, False, seed)
         try:
             rescaled[name] = levy_misfit(field, law, stencil, True, seed)
@@ -160,7 +156,7 @@ def levy_misfit(
     on average.
 
     Args:
-        field: (N, h, w, C); its channels are turned by one random rotation, as in training.
+        field: (N, *grid, C); its channels are turned by one random rotation, as in training.
         law: Of the increments.
         stencil: Whose increments.
         rescale: First bring the increments' mean square to the law's variance, so that shape
@@ -170,7 +166,7 @@ def levy_misfit(
     Raises:
         ValueError: To be rescaled, a constant field or a law without variance.
     """
-    field = floating("field", field, 4, "(N, h, w, C)").double()
+    field = floating("field", field).double()
     generator = torch.Generator().manual_seed(seed)
     turn = torch.linalg.qr(
         torch.randn(field.shape[-1], field.shape[-1], dtype=field.dtype, generator=generator)

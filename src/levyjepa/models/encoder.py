@@ -15,10 +15,10 @@ POOLINGS = ("attention", "cls", "mean")
 
 @dataclass(frozen=True)
 class Encoding:
-    """What an encoder sees: one embedding per image, one token per patch."""
+    """What an encoder sees: one embedding per image or clip, one token per patch."""
 
     embedding: Tensor  # (B, E)
-    field: Tensor  # (B, h, w, C)
+    field: Tensor  # (B, h, w, C), of clips (B, t, h, w, C)
 
 
 class Encoder(nn.Module):
@@ -77,15 +77,19 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> Encoding:
         """Encode normalised `images` (B, 3, H, W), whose sides the patch size divides."""
         floating("images", images, 4, "(B, 3, H, W)")
-        grid = self._grid(images.shape[-2:])
-        tokens = self.vit.fc_norm(self.vit.forward_features(images))
-        patches = tokens[:, self.vit.num_prefix_tokens :]
-        field = patches.unflatten(1, grid)
-        if self.pool is not None:
-            pooled = self.pool(field.permute(0, 3, 1, 2))
-        else:
-            pooled = tokens[:, 0] if self.pooling == "cls" else patches.mean(1)
+        prefix, field = self.read(images)
+        pooled = prefix[:, 0] if self.pooling == "cls" else self.pooled(field)
         return Encoding(embedding=self.embed(pooled), field=field)
+
+    def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The prefix tokens (B, p, C), as a class token, and the patch tokens (B, h, w, C)."""
+        grid, prefix = self._grid(images.shape[-2:]), self.vit.num_prefix_tokens
+        tokens = self.vit.fc_norm(self.vit.forward_features(images))
+        return tokens[:, :prefix], tokens[:, prefix:].unflatten(1, grid)
+
+    def pooled(self, field: Tensor) -> Tensor:
+        """Pool patch tokens (B, h, w, C) to (B, C), by attention or the mean."""
+        return field.mean((1, 2)) if self.pool is None else self.pool(field.permute(0, 3, 1, 2))
 
     def _grid(self, size: tuple[int, ...]) -> tuple[int, int]:
         height, width = self.vit.patch_embed.feat_ratio(as_scalar=False)

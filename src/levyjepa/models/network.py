@@ -1,7 +1,9 @@
 """The encoder with the heads that training needs."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
+import timm
 import torch
 from torch import Tensor, nn
 from torchvision.ops import MLP
@@ -9,6 +11,8 @@ from torchvision.ops import MLP
 from levyjepa.checks import count
 from levyjepa.conf.schema import ModelConfig
 from levyjepa.models.encoder import Encoder
+from levyjepa.models.tubelet import TubeletEncoder
+from levyjepa.models.video import FrameEncoder
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,7 @@ class Output:
 
     embedding: Tensor  # (B, E)
     projection: Tensor  # (B, P)
-    field: Tensor | None  # (B, h, w, P'), projected patch tokens
+    field: Tensor | None  # (B, h, w, P'), of clips (B, t, h, w, P'): projected patch tokens
 
 
 class Network(nn.Module):
@@ -31,6 +35,7 @@ class Network(nn.Module):
         image_size: Pixels, one number or (H, W).
         num_classes: Classes of the probe; 0 for no probe.
         prior: Whether the patch projection is trained; it is frozen otherwise.
+        frames: Of the clips that it takes; None for images.
     """
 
     def __init__(
@@ -39,20 +44,12 @@ class Network(nn.Module):
         image_size: int | tuple[int, int],
         num_classes: int,
         prior: bool,
+        frames: int | None = None,
     ) -> None:
         super().__init__()
-        self.settings = (config, image_size, num_classes, prior)
+        self.settings = (config, image_size, num_classes, prior, frames)
         count("num_classes", num_classes, least=0)
-        self.encoder = Encoder(
-            config.name,
-            image_size,
-            config.patch_size,
-            config.pooling,
-            config.embedding_dim,
-            config.drop_path,
-            config.pretrained,
-            **config.overrides,
-        )
+        self.encoder: Any = build_encoder(config, image_size, frames)
         width = config.embedding_dim
         self.projection = MLP(
             width,
@@ -68,7 +65,12 @@ class Network(nn.Module):
         self.patch_projection.requires_grad_(prior)
 
     def forward(self, images: Tensor, field: bool = True) -> Output:
-        """Encode and project normalised `images` (B, 3, H, W); without `field`, no patches."""
+        """Encode and project normalised images (B, 3, H, W) or clips (B, T, 3, H, W).
+
+        Args:
+            images: Images or clips.
+            field: Whether to project patches too.
+        """
         encoding = self.encoder(images)
         return Output(
             embedding=encoding.embedding,
@@ -78,10 +80,31 @@ class Network(nn.Module):
 
     def untrained(self, seed: int) -> "Network":
         """Return a randomly initialised network of the same shape, a function of `seed` alone."""
-        config, image_size, num_classes, prior = self.settings
+        config, image_size, num_classes, prior, frames = self.settings
+        config = replace(config, pretrained=False)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return Network(replace(config, pretrained=False), image_size, num_classes, prior)
+            return Network(config, image_size, num_classes, prior, frames)
+
+
+def build_encoder(
+    config: ModelConfig, image_size: int | tuple[int, int], frames: int | None
+) -> Encoder | FrameEncoder | TubeletEncoder:
+    """The encoder that settings declare, of images or of clips."""
+    shared: dict[str, Any] = {
+        "image_size": image_size,
+        "patch_size": config.patch_size,
+        "pooling": config.pooling,
+        "embedding_dim": config.embedding_dim,
+        "drop_path": config.drop_path,
+        "pretrained": config.pretrained,
+        **config.overrides,
+    }
+    if frames is None:
+        return Encoder(config.name, **shared)
+    if timm.is_model(config.name):
+        return FrameEncoder(config.name, mixer_depth=config.mixer_depth, **shared)
+    return TubeletEncoder(config.name, frames=frames, **shared)
 
 
 def _patch_projection(config: ModelConfig, width: int) -> nn.Module:

@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-SHARES = ("accuracy", "miou", "pixel_accuracy", "best_f", "average_precision")
+SHARES = (
+    "accuracy",
+    "miou",
+    "pixel_accuracy",
+    "best_f",
+    "average_precision",
+    "f1",
+    "j_and_f",
+    "there",
+    "gone",
+)
 PLAIN = "representation"  # its numbers are no shares
 COUNTS = ("images", "width")  # nor metrics
 BASELINES = ("random_encoder", "pixels")
@@ -17,8 +27,19 @@ TITLES = {
     "knn": "kNN",
     "online_last": "Online probe, last",
     "online_best": "Online probe, best",
+    "digits": "Digits, from tokens",
 }
-WORDS = {"knn": "kNN", "miou": "mIoU", "best_f": "best F", "low_shot": "few labels"}
+WORDS = {
+    "knn": "kNN",
+    "miou": "mIoU",
+    "best_f": "best F",
+    "low_shot": "few labels",
+    "f1": "F1",
+    "j_and_f": "J&F",
+    "there": "J&F while there",
+    "gone": "J&F while gone",
+    "cuts": "nothing taken across cuts",
+}
 FIRST = "everything that differs from the first cell"
 
 

@@ -17,12 +17,14 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from levyjepa import lattice, laws
 from levyjepa.conf.compose import to_dict
-from levyjepa.conf.schema import Config, ObjectiveConfig
+from levyjepa.conf.schema import Config, TermConfig
 from levyjepa.data import Batch, Photometric, TestBatch, normalise
 from levyjepa.data.views import generator_of, seed_of
 from levyjepa.ecf import Quadrature, equispaced, gauss_laguerre
+from levyjepa.lattice import Stencil
 from levyjepa.models import Network
-from levyjepa.objectives import LeJEPA, LevyRegularizer, SIGReg, TotalVariation
+from levyjepa.objectives import LeJEPA, LevyRegularizer, SIGReg, TotalVariation, VideoRegularizer
+from levyjepa.objectives.video import KINDS
 
 LOG_EVERY = 10  # steps
 VIEWS, LOSS, NETWORK = range(3)  # what a step's random numbers are drawn for
@@ -55,8 +57,9 @@ class LevyJEPA(LightningModule):
         )
         self.config = config
         self.prior = config.objective.gamma > 0
-        self.network = Network(config.model, config.data.image_size, len(classes), self.prior)
-        self.objective = build_objective(config.objective)
+        data = config.data
+        self.network = Network(config.model, data.image_size, len(classes), self.prior, data.frames)
+        self.objective = build_objective(config)
         self.photometric = Photometric(config.views, mean, std)
         self.accuracy = (
             MulticlassAccuracy(len(classes), average="micro", validate_args=False)
@@ -68,9 +71,9 @@ class LevyJEPA(LightningModule):
             self.network.compile()
 
     @property
-    def law(self) -> laws.Law:
-        """The law of the field's increments, as far as it is learned."""
-        return law_of(self.objective, self.config.objective)
+    def tested(self) -> dict[str, tuple[Stencil, laws.Law]]:
+        """The stencils with the laws of their increments, as far as those are learned."""
+        return laws_of(self.objective, self.config)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the loss of a batch of views, LeJEPA's and the probe's."""
@@ -90,10 +93,14 @@ class LevyJEPA(LightningModule):
                 [field.float() for field in fields] if self.prior else None,
                 num_global=self.config.views.groups[0].count,
                 generator=generator_of(seed, step, LOSS, device=self.device),
+                mask=list(map(whole_tokens, batch.valid, fields))
+                if self.prior and batch.valid
+                else None,
             )
             terms = {"inv": loss.invariance, "sigreg": loss.sigreg}
             if self.prior:
                 terms["levy"] = loss.levy
+                terms |= {f"levy_{kind}": term for kind, term in (loss.kinds or {}).items()}
             total = loss.total
             if self.network.probe is not None:
                 embedding = torch.cat(embeddings).detach().float()
@@ -175,32 +182,68 @@ class LevyJEPA(LightningModule):
         return f"{what} not finite at step {step}; {left}"
 
 
-def build_objective(config: ObjectiveConfig) -> LeJEPA:
+def build_objective(settings: Config) -> LeJEPA:
     """The loss that settings declare; without the prior where gamma is 0."""
-    levy = None
-    if config.gamma > 0 and config.prior == "total_variation":
-        levy = TotalVariation()
-    elif config.gamma > 0:
-        levy = LevyRegularizer(
-            laws.parse(config.law),
-            stencils=tuple(lattice.parse(text) for text in config.stencils),
-            quadrature=partial(_quadrature, config.quadrature, config.nodes),
-            calibrated=config.calibrated,
-            learnable=config.learnable,
-            cells=config.cells,
-        )
+    config, levy = settings.objective, None
+    if config.gamma > 0:
+        levy = TotalVariation() if config.prior == "total_variation" else _prior(settings)
     sigreg = SIGReg(num_directions=config.num_directions, knots=config.knots)
     return LeJEPA(
         levy=levy, sigreg=sigreg, gamma=config.gamma, lamb=config.lamb, kappa=config.kappa
     )
 
 
-def law_of(objective: LeJEPA, config: ObjectiveConfig) -> laws.Law:
-    """The law of the field's increments, as far as an objective has learned it."""
+def _prior(settings: Config) -> LevyRegularizer | VideoRegularizer:
+    config = settings.objective
+    stencils = tuple(lattice.parse(text) for text in config.stencils)
+    options: dict[str, Any] = {
+        "quadrature": partial(_quadrature, config.quadrature, config.nodes),
+        "calibrated": config.calibrated,
+        "learnable": config.learnable,
+        "cells": config.cells,
+    }
+    if settings.data.frames is None:
+        return LevyRegularizer(laws.parse(config.law), stencils, **options)
+    kinds: dict[str, TermConfig] = {kind: getattr(config, kind) for kind in KINDS}
+    return VideoRegularizer(
+        {kind: laws.parse(term.law or config.law) for kind, term in kinds.items()},
+        stencils,
+        config.pace,
+        {kind: term.weight for kind, term in kinds.items()},
+        **options,
+    )
+
+
+def laws_of(objective: LeJEPA, settings: Config) -> dict[str, tuple[Stencil, laws.Law]]:
+    """Each stencil with the law of its increments, as far as an objective has learned it.
+
+    Of an objective without the Lévy prior, what its settings would have asked.
+    """
     levy = objective.levy
-    if isinstance(levy, LevyRegularizer) and isinstance(levy.law, laws.Law):
-        return levy.law
-    return laws.parse(config.law)
+    if levy is None or isinstance(levy, TotalVariation):
+        levy = _prior(settings)
+    priors: Any = levy.priors.items() if isinstance(levy, VideoRegularizer) else [("", levy)]
+    return {
+        f"{kind} {text}".strip(): (term.stencil, prior.law)
+        for kind, prior in priors
+        for text, term in zip(
+            settings.objective.stencils if kind in ("", "space") else [""], prior.terms, strict=True
+        )
+    }
+
+
+def whole_tokens(valid: Tensor, field: Tensor) -> Tensor:
+    """Which tokens show no frame that is repeated beyond a video's end.
+
+    Args:
+        valid: (count, B, T) bool, of a batch's frames.
+        field: (count * B, t, h, w, C), its tokens, of T / t frames each.
+
+    Returns:
+        (count * B, t, h, w) bool.
+    """
+    whole = valid.flatten(0, 1).unflatten(1, (field.shape[1], -1)).all(2)
+    return whole[:, :, None, None].expand(field.shape[:-1])
 
 
 def schedule(step: int, warmup: int, steps: int, floor: float) -> float:

@@ -22,10 +22,11 @@ from levyjepa.conf.compose import flat, from_dict, to_dict
 from levyjepa.conf.schema import Config
 from levyjepa.data import Source, load_source, train_loader
 from levyjepa.evaluation import Overlays, evaluate, gallery
+from levyjepa.lattice import Stencil
 from levyjepa.laws import Law
 from levyjepa.models import Network
 from levyjepa.training.fit import Interrupted, fit, stop_on_signal
-from levyjepa.training.module import LevyJEPA, build_objective, law_of
+from levyjepa.training.module import LevyJEPA, build_objective, laws_of
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +62,16 @@ class Trained:
     """A network from a checkpoint, with what is needed to use it."""
 
     network: Network
-    law: Law  # of its field's increments, as far as it was learned
+    tested: dict[str, tuple[Stencil, Law]]  # as far as laws were learned
     config: Config
     classes: list[str]
     mean: list[float]  # of the source's pixels in [0, 1], for each channel
     std: list[float]
+
+    @property
+    def law(self) -> Law:
+        """The law of its field's increments; of several, the first stencil's."""
+        return next(iter(self.tested.values()))[1]
 
 
 def train(config: Config) -> RunResult:
@@ -126,8 +132,9 @@ def load(checkpoint: str | Path) -> Trained:
         config.data.image_size,
         len(held["classes"]),
         config.objective.gamma > 0,
+        config.data.frames,
     )
-    objective = build_objective(config.objective)
+    objective = build_objective(config)
     parts = {"network.": network} | (
         {"objective.": objective} if config.objective.learnable else {}
     )
@@ -140,8 +147,8 @@ def load(checkpoint: str | Path) -> Trained:
         raise CheckpointError(
             f"{checkpoint} holds weights of another architecture than its settings: {reason}"
         ) from error
-    law = law_of(objective, config.objective)
-    return Trained(network.eval(), law, config, held["classes"], held["mean"], held["std"])
+    tested = laws_of(objective, config)
+    return Trained(network.eval(), tested, config, held["classes"], held["mean"], held["std"])
 
 
 def checkpoint_file(path: str | Path) -> Path:
@@ -164,7 +171,7 @@ def stages(shown: bool) -> Iterator[Callable[[str], None]]:
 
 def judge(
     network: Network,
-    law: Law,
+    tested: dict[str, tuple[Stencil, Law]],
     config: Config,
     source: Source,
     device: str | torch.device,
@@ -174,7 +181,7 @@ def judge(
 
     Args:
         network: What was trained.
-        law: Of its field's increments.
+        tested: Whose increments of its field are compared with which law, by name.
         config: Of the run, with the data that is judged.
         source: That data.
         device: Where networks compute.
@@ -185,13 +192,14 @@ def judge(
     """
     where: Any = {"device": device, "seed": config.seed}
     prior = config.objective.gamma > 0
+    law = next(iter(tested.values()))[1]
 
     def show(name: str, shown: Overlays) -> None:
         if folder is not None and name == "network":
             shown.save(folder / "segmentation.npz")
 
     with stages(config.trainer.progress) as progress:
-        if folder is not None:
+        if folder is not None and config.data.frames is None:
             progress("pictures for the report")
             shown = gallery(network, source, config.data, law, rescale=not prior, **where)
             shown.save(folder / "gallery.npz")
@@ -200,7 +208,7 @@ def judge(
             source,
             config.data,
             law=law,
-            stencils=config.objective.stencils,
+            tested=tested,
             prior=prior and config.objective.prior == "levy",
             views=config.views,
             progress=progress,
@@ -214,7 +222,7 @@ def _evaluate(
 ) -> None:
     """Write pictures, then `evaluation.json`, which says that a run is finished."""
     device = trainer.strategy.root_device
-    found = judge(module.network, module.law, config, source, device, run_dir)
+    found = judge(module.network, module.tested, config, source, device, run_dir)
     part = run_dir / "evaluation.json.part"
     part.write_text(json.dumps(found, indent=2), "utf-8")
     part.rename(run_dir / "evaluation.json")

@@ -1,0 +1,155 @@
+import numpy as np
+import pytest
+import torch
+
+from levyjepa.conf.compose import ConfigError, compose
+from levyjepa.conf.schema import ViewGroup, ViewsConfig
+from levyjepa.data import Photometric, load_source, test_loader, train_loader
+from levyjepa.data.clips import ClipCrops, middle
+from levyjepa.data.video import Still
+from levyjepa.data.views import Crops, generator_of
+
+PLAIN = {"flip": 0.0, "jitter": 0.0, "gray": 0.0, "blur": 0.0, "solarize": 0.0}
+
+
+def ramp(frames: int, size: int = 8) -> Still:
+    """Frame n is n everywhere."""
+    values = torch.arange(frames, dtype=torch.uint8)[:, None, None, None]
+    return Still(values.expand(frames, 3, size, size).contiguous())
+
+
+def crops(length: int, stride: int = 1, **groups) -> ClipCrops:
+    views = ViewsConfig([ViewGroup(scale=(0.3, 1.0), **groups)], **PLAIN)
+    return ClipCrops(Crops(views, 8), length, stride)
+
+
+def numbers(view: torch.Tensor) -> list[int]:
+    assert (view == view[:, :1, :1, :1]).all()
+    return view[:, 0, 0, 0].tolist()
+
+
+def test_views_share_a_random_clip_that_key_and_epoch_decide():
+    draw = crops(3, stride=4, count=2)
+    starts = []
+    for key in [(0, 0, 0), (0, 0, 0), (0, 1, 0), (1, 0, 0), (0, 0, 1)]:
+        drawn = draw(ramp(30), key)
+        first, second = map(numbers, drawn.views[0])
+        assert first == second == [first[0], first[0] + 4, first[0] + 8]
+        assert drawn.valid[0].all()
+        starts.append(first[0])
+    assert starts[0] == starts[1]
+    assert len(set(starts[1:])) > 2
+
+
+def test_views_of_fewer_frames_are_windows_of_their_own():
+    drawn = crops(12, count=8, frames=4)(ramp(12), (0, 0, 0))
+    seen = [numbers(view) for view in drawn.views[0]]
+    assert all(view == list(range(view[0], view[0] + 4)) for view in seen)
+    assert len({view[0] for view in seen}) > 3
+
+
+def test_frames_of_a_view_are_cropped_alike_and_views_differently():
+    image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    still = Still(image.expand(5, 3, 32, 32).contiguous())
+    one, other = crops(5, count=2)(still, (3, 0, 0)).views[0]
+    assert (one == one[:1]).all()
+    assert (one != other).any()
+
+
+def test_a_clip_longer_than_its_video_repeats_the_last_frame_and_says_so():
+    drawn = crops(5, count=1)(ramp(3), (0, 0, 0))
+    assert numbers(drawn.views[0][0]) == [0, 1, 2, 2, 2]
+    assert drawn.valid[0].tolist() == [[True, True, True, False, False]]
+    assert middle(ramp(3), 5)[:, 0, 0, 0].tolist() == [0, 1, 2, 2, 2]
+    assert middle(ramp(9), 3, 2)[:, 0, 0, 0].tolist() == [2, 4, 6]
+
+
+def test_the_colours_of_a_clip_change_alike_in_all_its_frames():
+    views = torch.randint(0, 256, (2, 3, 1, 3, 8, 8), dtype=torch.uint8).expand(2, 3, 4, 3, 8, 8)
+    colours = Photometric(ViewsConfig(blur=0.5), (0.5,) * 3, (0.2,) * 3)
+    changed = colours(views, generator_of(0))
+    assert changed.shape == views.shape
+    assert torch.allclose(changed, changed[:, :, :1].expand_as(changed))
+    assert not torch.allclose(changed[0], changed[1])
+
+
+def test_moving_digits_make_batches_of_clips():
+    config = compose(["data=moving_digits", "data.limit=8", "data.batch_size=4", "data.workers=0"])
+    source = load_source(config.data)
+    batch = next(iter(train_loader(source, config.data, config.views, seed=0)))
+    assert batch.views[0].shape == (2, 4, 8, 3, 48, 48)
+    assert batch.valid == ()
+    judged = next(iter(test_loader(source.test, config.data)))
+    assert judged.images.shape == (4, 8, 3, 48, 48)
+    scene = source.scenes[1][0]
+    assert torch.equal(judged.images[0], scene.frames)
+    shown = torch.bincount(scene.masks.flatten().long())[1:].argmax()
+    assert judged.labels[0] == scene.identities[int(shown)].digit
+
+
+def test_short_videos_give_batches_with_their_missing_frames(tmp_path, shared_data):
+    pictures = tmp_path / "one"
+    pictures.mkdir()
+    from PIL import Image
+
+    for n in range(4):
+        Image.fromarray(np.full((40, 60, 3), 9 * n, np.uint8)).save(pictures / f"{n}.png")
+    (tmp_path / "two.mp4").symlink_to(shared_data / "video" / "carphone_pristine.mp4")
+    (tmp_path / "three.mp4").symlink_to(shared_data / "video" / "bikes.mp4")
+    small = ["data.batch_size=2", "data.workers=0", "data.image_size=48", "data.stride=1"]
+    config = compose(["data=videofolder", f"data.path={tmp_path}", *small])
+    source = load_source(config.data)
+    assert source.classes == ()
+    assert (len(source.train), len(source.test)) == (2, 1)
+    frames = {video.path.name: len(video) for video, _ in [*source.train, *source.test]}
+    assert frames == {"one": 4, "two.mp4": 120, "three.mp4": 250}
+    batch = next(iter(train_loader(source, config.data, config.views, seed=0)))
+    assert batch.views[0].shape == (2, 2, 16, 3, 48, 48)
+    short = [video.path.name for video, _ in source.train].count("one")
+    assert (~batch.valid[0]).sum() == 2 * 12 if short else batch.valid == ()
+
+
+@pytest.mark.parametrize(
+    ("below", "classes"),
+    [
+        (("run/a.mp4", "run/b.mp4", "jump/c.mp4", "jump/d.mp4"), ("jump", "run")),
+        (("run/x/0.png", "run/y/0.png", "jump/z/0.png", "jump/v/0.png"), ("jump", "run")),
+        (("x/0.png", "y/0.png"), ()),
+        (("a.mp4", "run/b.mp4"), ()),
+    ],
+)
+def test_folders_that_hold_videos_are_classes_and_folders_of_frames_are_videos(
+    tmp_path, below, classes, shared_data
+):
+    from PIL import Image
+
+    for name in below:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".png":
+            Image.new("RGB", (40, 40), (90, 0, 0)).save(path)
+        else:
+            path.symlink_to(shared_data / "video" / "carphone_pristine.mp4")
+    config = compose(["data=videofolder", f"data.path={tmp_path}"])
+    assert load_source(config.data).classes == classes
+
+
+@pytest.mark.parametrize(
+    ("overrides", "wanted"),
+    [
+        (["data=moving_digits", "data.frames=null"], "`data.frames` must be a number of frames"),
+        (["data=mnist5k", "data.frames=8"], "`data.frames` must be null"),
+        (["data=moving_digits", "data.digits=[2,1]"], "`data.digits` must be"),
+        (["data=moving_digits", "data.stride=0"], "`data.stride` must be"),
+        (["data=moving_digits", "views.groups.0.frames=9"], r"`views.groups\[0\].frames` must be"),
+        (["data=moving_digits", "objective.time.law=Brownian(-1)"], "`objective.time.law`"),
+    ],
+)
+def test_settings_that_no_clip_can_have(overrides, wanted):
+    with pytest.raises(ConfigError, match=wanted):
+        compose(overrides)
+
+
+def test_moving_digits_need_room():
+    with pytest.raises(ValueError, match=r"`data.image_size` must be at least 42"):
+        load_source(compose(["data=moving_digits", "data.image_size=32"]).data)
