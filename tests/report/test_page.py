@@ -12,10 +12,12 @@ from PIL import Image
 from scipy import stats
 
 from levyjepa.evaluation import Overlays
+from levyjepa.evaluation.filmstrip import Filmstrips
 from levyjepa.report import compare_report, experiment_report, run_report
 from levyjepa.report.cells import data_name, grouped
 from levyjepa.report.drawing import strengths
 from levyjepa.report.figures import PALETTE
+from levyjepa.report.filmstrip import GAP
 from levyjepa.report.folder import read_run
 from levyjepa.report.table import difference_sentence
 from levyjepa.report.tried import tried
@@ -502,3 +504,55 @@ def test_a_source_is_called_by_its_images(make_run):
         ("cifar10", "data/elsewhere", "cifar10"),
     ):
         assert data_name(read_run(moved(run, source=source, path=path))) == name
+
+
+def test_clips_show_true_events_objects_and_steps_of_every_setting(make_run, tmp_path):
+    frames = np.zeros((2, 4, 12, 12, 3), np.uint8)
+    masks = np.zeros((2, 4, 12, 12), np.uint8)
+    masks[:, :, 2:10, 2:10] = 1
+    nan = float("nan")
+    for gamma in (0.0, 1.0):
+        steps = np.zeros((2, 4, 3, 3))
+        steps[0, 2, 1, 1], steps[1, 1] = 4 - gamma, 2
+        events = np.array([[0, 2, 6, 6], [1, 1, nan, nan]])
+        Filmstrips(frames, steps, masks, masks, events, np.array(["teleport", "cut"])).save(
+            make_run(f"grid/{gamma}", gamma=gamma) / "clips.npz"
+        )
+    page = Page(experiment_report(tmp_path / "grid"))
+    part = page.source.split("where tokens jump in time")[1].split("</section>")[0]
+    assert part.count('class="film"') == 2
+    assert re.findall(r"<span>(.*?)</span>", part.split('class="film"')[1]) == [
+        *("", "", "teleport", "")
+    ]
+    labels = ["objects followed", "steps of tokens"]
+    named = [f"gamma={gamma}: {label}" for gamma in (0, 1) for label in labels]
+    assert re.findall(r'<img src="[^"]*" alt="([^"]*)"', part) == 2 * [
+        "true objects and events",
+        *named,
+    ]
+    strip = pixels(re.findall(r'<img src="([^"]*)"', part)[2])  # heat at gamma 0
+    side = strip.shape[0]
+    hot = strip[side // 2, 2 * (side + GAP) + side // 2]
+    cold = strip[side // 2, side // 2]
+    assert hot.sum() > 400
+    assert cold.sum() < 60
+    heights = [
+        float(h) for h in re.findall(r'width="[\d.]+%" y="[\d.]+%" height="([\d.]+)%"', part)
+    ]
+    assert heights[:8] == [0, 0, 100, 0, 0, 0, 100, 0]  # each setting by its own largest
+
+
+def test_clips_without_truth_show_frames_and_steps(make_run):
+    run = make_run()
+    nothing = np.zeros((0, 3, 8, 8), np.uint8)
+    Filmstrips(
+        np.zeros((1, 3, 8, 8, 3), np.uint8),
+        np.zeros((1, 3, 2, 2)),
+        nothing,
+        nothing,
+        np.zeros((0, 4)),
+        np.array([], dtype=str),
+    ).save(run / "clips.npz")
+    text = Page(run_report(run)).text
+    assert "gamma=1: steps of tokens" in text
+    assert "objects followed" not in text

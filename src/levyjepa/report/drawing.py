@@ -1,5 +1,6 @@
 """What is drawn of a group: curves, increments beside their law, jump maps, neighbours."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,6 +12,7 @@ from levyjepa import laws
 from levyjepa.laws import CompoundPoisson
 from levyjepa.report import figures, pictures
 from levyjepa.report.cells import Cell, Group
+from levyjepa.report.filmstrip import Film, Shown, films
 from levyjepa.report.folder import Run
 from levyjepa.training import comparison
 
@@ -59,24 +61,26 @@ class Drawing:
     likely: list[str]  # halves of sentences
     masks: list[list[Tile]]  # strips
     key: list[tuple[str, str]]  # classes of the masks and their colours
+    films: list[Film]
     neighbours: list[list[list[Tile]]]  # cards of rows
     agreement: list[str]  # sentences
 
 
 def draw(group: Group) -> Drawing:
     """Draw a group; of each cell, the first run that has a gallery."""
-    shown = [(cell, [run for run in cell.runs if run.gallery][:1]) for cell in group.cells]
-    drawn = [(cell, runs[0]) for cell, runs in shown if runs]
+    drawn = _firsts(group.cells, lambda run: run.gallery)
+    pictured = drawn or _firsts(group.cells, lambda run: run.clips)
     return Drawing(
         group.name,
         group.cells,
         _curves(group.cells),
         [panel for cell, run in drawn for panel in _increments(cell, run)],
-        {cell.name: run.seed for cell, run in drawn if len(cell.runs) > 1},
+        {cell.name: run.seed for cell, run in pictured if len(cell.runs) > 1},
         [cell.name for cell, run in drawn if _rescaled(run)],
         _jumps(drawn),
         [_likely(cell, run) for cell, run in drawn],
         *_masks(group.cells),
+        _films(group.cells),
         _neighbours(drawn),
         [f"{cell.name}: {_agreement(run)}" for cell, run in drawn if _agreement(run)],
     )
@@ -214,8 +218,7 @@ def _likely(cell: Cell, run: Run) -> str:
 
 def _masks(cells: list[Cell]) -> tuple[list[list[Tile]], list[tuple[str, str]]]:
     """A strip for each judged image: it, its mask and each cell's; and the classes' colours."""
-    held = [(cell, run) for cell in cells for run in cell.runs if run.masks]
-    firsts = list({cell.name: (cell, run) for cell, run in reversed(held)}.values())[::-1]
+    firsts = _firsts(cells, lambda run: run.masks)
     strips, names = [], np.empty(0)
     for together in _together(firsts, [run.masks["images"] for _, run in firsts]):
         shown = together[0][1].masks
@@ -232,6 +235,23 @@ def _masks(cells: list[Cell]) -> tuple[list[list[Tile]], list[tuple[str, str]]]:
             strips.append(strip)
     key = list(zip(map(str, names), pictures.classes(len(names)), strict=True))
     return strips, [*key, ("void", pictures.VOID)] if strips else []
+
+
+def _films(cells: list[Cell]) -> list[Film]:
+    firsts = _firsts(cells, lambda run: run.clips)
+    return [
+        film
+        for together in _together(firsts, [run.clips["frames"] for _, run in firsts])
+        for film in films([Shown(cell.name, cell.colour, run.clips) for cell, run in together])
+    ]
+
+
+def _firsts(
+    cells: list[Cell], held: Callable[[Run], dict[str, np.ndarray]]
+) -> list[tuple[Cell, Run]]:
+    """Of each cell, the first run that holds something."""
+    found = [(cell, next(filter(held, cell.runs), None)) for cell in cells]
+    return [(cell, run) for cell, run in found if run is not None]
 
 
 def expected_jumps(text: str) -> str:

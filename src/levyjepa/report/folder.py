@@ -37,6 +37,11 @@ class Run:
         return _read_arrays(self.folder / "segmentation.npz")
 
     @cached_property
+    def clips(self) -> dict[str, np.ndarray]:
+        """The arrays of `clips.npz`, empty if there is none."""
+        return _read_arrays(self.folder / "clips.npz")
+
+    @cached_property
     def scores(self) -> dict[str, float]:
         """Every metric of the evaluation and of the online probe."""
         online = self.curve("test/acc", "epoch")[:, 1]

@@ -79,6 +79,13 @@ def mask(image: np.ndarray, ids: np.ndarray, colours: Sequence[str]) -> str:
     return thumbnail((0.7 * table[ids] + 0.3 * gray).astype(np.uint8), 192)
 
 
+def jpeg(picture: Image.Image) -> str:
+    """A picture as a data URL."""
+    out = io.BytesIO()
+    picture.save(out, "jpeg", quality=85)
+    return _data_url(out.getvalue(), "jpeg")
+
+
 def ramp() -> list[str]:
     """Colours from probability 0 to 1, in equal steps."""
     return [to_hex(colour) for colour in COLOURS(np.linspace(0, 1, 9))]
