@@ -1,5 +1,6 @@
 """Filmstrips: which clips and frames, steps of tokens, objects followed, true events."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,8 +9,10 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d
 
+from levyjepa.conf.schema import DataConfig
+from levyjepa.data import load_source
 from levyjepa.data.moving_digits import DigitClip, Event, Identity, MovingDigits
-from levyjepa.evaluation.filmstrip import FRAMES, Filmstrips, film
+from levyjepa.evaluation.filmstrip import FRAMES, Filmstrips, film, filmstrips
 
 PATCH = 4
 
@@ -108,3 +111,21 @@ def test_moving_digits_are_followed_and_their_events_stand_in_the_film():
     assert np.array_equal(found.tracked[:, 0], found.truth[:, 0])
     again = film(Means(), frames, floats, scenes=clips)
     assert np.array_equal(again.tracked, found.tracked)
+
+
+def test_clips_in_which_something_jumps_come_first_and_the_same_for_every_network():
+    config = DataConfig(source="moving_digits", image_size=48, frames=4, stride=2)
+    source = load_source(config)
+    found = filmstrips(Means(), source, config)
+    assert found.frames.shape == (6, 4, 48, 48, 3)
+    jumps = {
+        int(clip)
+        for (clip, *_), kind in zip(found.events, found.kinds, strict=True)
+        if kind != "bounce"
+    }
+    assert jumps == set(range(6))
+    again = filmstrips(Means(several=2), source, config)
+    assert np.array_equal(again.frames, found.frames[:, ::2])
+    unknown = filmstrips(Means(), replace(source, scenes=None), config)
+    assert unknown.frames.shape == (6, 4, 48, 48, 3)
+    assert len(unknown.truth) == 0

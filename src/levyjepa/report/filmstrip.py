@@ -137,9 +137,9 @@ def _heated(frames: np.ndarray, heat: np.ndarray) -> np.ndarray:
 def _outlined(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
     frame = (0.7 * frame).astype(np.uint8)
     for number in np.unique(mask[mask > 0]):
-        inside = mask == number
+        inside: np.ndarray = mask == number
         colour = OBJECTS[(int(number) - 1) % len(OBJECTS)]
-        rim = inside & ~binary_erosion(inside, iterations=2)
+        rim = inside & np.logical_not(binary_erosion(inside, iterations=2))
         frame[rim] = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
     return frame
 

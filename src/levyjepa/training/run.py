@@ -22,6 +22,7 @@ from levyjepa.conf.compose import flat, from_dict, to_dict
 from levyjepa.conf.schema import Config
 from levyjepa.data import Source, load_source, train_loader
 from levyjepa.evaluation import Overlays, evaluate, gallery
+from levyjepa.evaluation.filmstrip import filmstrips
 from levyjepa.lattice import Stencil
 from levyjepa.laws import Law
 from levyjepa.models import Network
@@ -185,7 +186,8 @@ def judge(
         config: Of the run, with the data that is judged.
         source: That data.
         device: Where networks compute.
-        folder: Takes `gallery.npz`, and `segmentation.npz` where there are masks.
+        folder: Takes `gallery.npz`, of clips `clips.npz`, and `segmentation.npz` where there are
+            masks.
 
     Returns:
         What `evaluation.json` holds.
@@ -203,6 +205,9 @@ def judge(
             progress("pictures for the report")
             shown = gallery(network, source, config.data, law, rescale=not prior, **where)
             shown.save(folder / "gallery.npz")
+        elif folder is not None:
+            progress("clips for the report")
+            filmstrips(network, source, config.data, device).save(folder / "clips.npz")
         return {"labelled": bool(source.classes)} | evaluate(
             network,
             source,
