@@ -13,6 +13,7 @@ from levyjepa.evaluation.tracking import (
     Measure,
     Tracking,
     contour_accuracy,
+    cuts,
     evaluate_davis,
     first_masks,
     open_davis,
@@ -118,8 +119,28 @@ def test_objects_are_judged_from_the_frame_after_they_are_given():
     assert whole.region == Measure(0.75, 0.5, 0)
     expected = (first.j_and_f + later.j_and_f) / 2
     assert whole.j_and_f == pytest.approx(expected)
+    assert whole.there == pytest.approx((4 * first.j_and_f + 2 * later.j_and_f) / 6)  # by frames
+    assert whole.gone is None
     assert whole.sequences == {"here": pytest.approx(expected)}
     assert whole.as_dict()["objects"] == 2
+
+
+def test_frames_that_an_object_has_left_are_right_without_a_pixel_of_it():
+    annotation = torch.zeros(8, 20, 20, dtype=torch.uint8)
+    annotation[[0, 1, 2, 7], 2:6, 2:6] = 1
+    prediction = annotation.clone()
+    prediction[2] = 0
+    prediction[4, 9, 9] = 1
+    found = Tracking(score(annotation, prediction))  # frames 1 to 6
+    assert (found.there, found.gone) == (1 / 2, 3 / 4)
+    assert found.j_and_f == pytest.approx(4 / 6)
+
+
+def test_a_scene_is_cut_where_nine_tokens_of_ten_jump():
+    jump = torch.zeros(3, 2, 5)
+    jump[1].flatten()[:9] = 0.6
+    jump[2].flatten()[:8] = 1
+    assert cuts(jump).tolist() == [False, True, False]
 
 
 def test_bad_masks_are_named():

@@ -371,6 +371,30 @@ def test_masks_few_labels_and_boundaries_have_tables_of_their_own(make_run, tmp_
     assert "IoU of each class sky tree gamma=0 n = 1 seed 80.0 % – gamma=1 n = 1" in text
 
 
+def test_tracking_and_jumps_of_clips_have_tables_of_their_own(make_run, tmp_path):
+    for gamma, f1 in ((0.0, 0.31), (1.0, 0.34)):
+        run = make_run(f"grid/{gamma}", gamma=gamma)
+        jumps = {"frames": {"f1": f1, "average_precision": 0.2, "chance": 0.1, "n": 9}}
+        track = {"j_and_f": 0.4, "there": 0.35, "gone": 0.9, "objects": 20}
+        found = {
+            "digits": {"accuracy": 0.19, "chance": 0.13, "n": 900},
+            "tracking": track | {"cuts": track},
+            "jumps": {"tokens": jumps, "field": jumps},
+            "pixels": {"jumps": {"tokens": jumps}},
+        }
+        (run / "evaluation.json").write_text(json.dumps(found), "utf-8")
+    text = Page(experiment_report(tmp_path / "grid")).text
+    columns = "J&F J&F while there J&F while gone"
+    cuts = columns.replace("J&F", "Nothing taken across cuts, J&F", 1)
+    assert f"from their first mask {columns} {cuts.split(' J&F while')[0]}" in text
+    assert (
+        "by the size of a step: F1 Tokens, frames Field, frames gamma=0 n = 1 seed 31.0 %" in text
+    )
+    assert "by the size of a step: average precision Tokens, frames Field, frames" in text
+    assert "Raw pixels 32.5 %" in text  # the mean of two runs
+    assert "Digits, from tokens" in text
+
+
 def test_the_law_s_own_share_of_jumps_stands_beside_the_maps(page):
     assert "expects a jump at 86 % of corners (1 − exp(−2))" in page.text  # rate 2
 

@@ -26,6 +26,8 @@ def test_every_metric_of_an_evaluation_is_found_and_no_count():
         "segmentation": {"miou": 0.3, "decay": 0.1, "classes": {"sky": {"iou": 0.9, "pixels": 3}}},
         "boundaries": {"jumps": {"best_f": 0.2, "threshold": 0.5, "average_precision": 0.1}},
         "representation": {"effective_rank": 12.5, "images": 256, "levy": {"box": 3.0}},
+        "tracking": {"j_and_f": 0.4, "j_mean": 0.3, "gone": None, "cuts": {"there": 0.5}},
+        "jumps": {"tokens": {"frames": {"f1": 0.7, "chance": 0.1, "n": 9}}},
     }
     assert scores(evaluation, online_last=0.8) == {
         "linear_probe": 0.9,
@@ -36,6 +38,9 @@ def test_every_metric_of_an_evaluation_is_found_and_no_count():
         "boundaries/jumps/average_precision": 0.1,
         "representation/effective_rank": 12.5,
         "representation/levy/box": 3.0,
+        "tracking/j_and_f": 0.4,
+        "tracking/cuts/there": 0.5,
+        "jumps/tokens/frames/f1": 0.7,
         "online_last": 0.8,
     }
     assert title("segmentation/miou") == "Segmentation, mIoU"

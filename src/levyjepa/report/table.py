@@ -10,6 +10,7 @@ from levyjepa.report.folder import Run
 from levyjepa.training.comparison import (
     BASELINES,
     TITLES,
+    WORDS,
     Comparison,
     Difference,
     is_baseline,
@@ -24,6 +25,8 @@ HEADS = {
     "low_shot": "With few labels",
     "segmentation": "Segmentation by a linear head on frozen tokens",
     "boundaries": "Boundaries of masks, found without labels",
+    "tracking": "Objects followed by their tokens from their first mask",
+    "jumps": "Jumps in time, found by the size of a step",
     "representation": "Health of the representation",
     "levy": "Distance of increments from the law, of each stencil",
     "levy_rescaled": "The same, the field brought to the law’s scale first",
@@ -34,6 +37,7 @@ SPOKEN = {
     "online_last": "the online probe’s last accuracy",
     "online_best": "the online probe’s best accuracy",
 }
+BY_MEASURE = ("boundaries", "jumps")  # a table for each of their measures
 LEADING = ("linear_probe", "segmentation/miou", "online_last")
 NOTHING = "–"
 
@@ -223,10 +227,11 @@ def _families(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     families: dict[str, dict[str, None]] = {}
     for metric in every:
         parts = [part for part in metric.split("/") if part not in BASELINES]
-        kind = next((part for part in reversed(parts) if part in HEADS), "")
+        innermost = next((part for part in reversed(parts) if part in HEADS), "")
+        kind = parts[0] if parts[0] in BY_MEASURE else innermost
         head = HEADS[kind]
-        if kind == "boundaries":  # a table for best F and one for average precision
-            head = f"{head}: {parts[-1].replace('_', ' ').replace(' f', ' F')}"
+        if kind in BY_MEASURE:
+            head = f"{head}: {WORDS.get(parts[-1], parts[-1].replace('_', ' '))}"
         families.setdefault(head, {})["/".join(parts)] = None
     order = list(HEADS.values())
     heads = sorted(families, key=lambda head: order.index(head.split(": ")[0]))
@@ -336,5 +341,5 @@ def _trim(
 def _column(metric: str) -> str:
     """A metric's title in a table whose head names its family."""
     parts = metric.split("/")
-    own = parts[1:-1] if parts[0] == "boundaries" else [p for p in parts if p not in HEADS]
+    own = parts[1:-1] if parts[0] in BY_MEASURE else [p for p in parts if p not in HEADS]
     return title("/".join(own))

@@ -17,7 +17,7 @@ from levyjepa.evaluation.tracking.metrics import (
     region_similarity,
     score,
 )
-from levyjepa.evaluation.tracking.propagation import first_masks, propagate, time_jumps
+from levyjepa.evaluation.tracking.propagation import cuts, first_masks, propagate, time_jumps
 
 __all__ = [
     "Measure",
@@ -25,6 +25,7 @@ __all__ = [
     "Tracking",
     "VideoSequence",
     "contour_accuracy",
+    "cuts",
     "evaluate_davis",
     "first_masks",
     "open_davis",

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -44,6 +44,8 @@ class ObjectScore:
     object: int
     region: Measure  # J
     contour: Measure  # F
+    values: np.ndarray = field(compare=False, repr=False)  # (T,), J&F of each judged frame
+    seen: np.ndarray = field(compare=False, repr=False)  # (T,) of bool: the object is to be seen
 
     @property
     def j_and_f(self) -> float:
@@ -53,7 +55,12 @@ class ObjectScore:
 
 @dataclass(frozen=True)
 class Tracking:
-    """How well the objects of several sequences were followed; means are over objects."""
+    """How well the objects of several sequences were followed; means are over objects.
+
+    `there` and `gone` are J&F over the frames, of all objects together, in which the object is to
+    be seen and in which it is not, None without such frames. In the latter, J&F is 1 without a
+    pixel of it and 0 with one.
+    """
 
     objects: tuple[ObjectScore, ...]
 
@@ -71,6 +78,20 @@ class Tracking:
     def j_and_f(self) -> float:
         """The mean of J's and F's means."""
         return (self.region.mean + self.contour.mean) / 2
+
+    @property
+    def there(self) -> float | None:
+        """J&F over the frames in which an object is to be seen."""
+        return self._over(True)
+
+    @property
+    def gone(self) -> float | None:
+        """J&F over the frames in which an object is not to be seen."""
+        return self._over(False)
+
+    def _over(self, seen: bool) -> float | None:
+        values = np.concatenate([one.values[one.seen == seen] for one in self.objects])
+        return float(values.mean()) if len(values) else None
 
     @property
     def sequences(self) -> dict[str, float]:
@@ -173,11 +194,12 @@ def score(annotation: Tensor, prediction: Tensor, sequence: str = "") -> tuple[O
         masks = annotation[judged] == number, prediction[judged] == number
         if len(masks[0]):
             void = annotation[judged] == VOID
-            region, contour = (
-                Measure.of(measure(*masks, void).numpy())
-                for measure in (region_similarity, contour_accuracy)
+            j, f = (
+                measure(*masks, void).numpy() for measure in (region_similarity, contour_accuracy)
             )
-            scores.append(ObjectScore(sequence, number, region, contour))
+            seen = (masks[0] & ~void).flatten(1).any(1).numpy()
+            measures = Measure.of(j), Measure.of(f)
+            scores.append(ObjectScore(sequence, number, *measures, (j + f) / 2, seen))
     return tuple(scores)
 
 

@@ -49,8 +49,8 @@ def propagate(
         top: Tokens.
         temperature: Of the softmax.
         jump: (T, h, w), the probability that a token jumped since the frame before, as `time_jumps`
-            gives it. Where at least nine tokens of ten jumped (probability above one half) the
-            scene was cut, and nothing is taken from before: objects must be given anew.
+            gives it. Where the scene was cut, by `cuts`, nothing is taken from before: objects
+            must be given anew.
 
     Returns:
         (T, H, W) of uint8 on the masks' device: the id at each pixel, 0 for the background.
@@ -131,6 +131,18 @@ def time_jumps(tokens: Tensor, law: Law) -> Tensor:
     return torch.cat([tokens.new_zeros(1, *tokens.shape[1:3]), *later])
 
 
+def cuts(jump: Tensor) -> Tensor:
+    """Where a scene is cut: at least nine tokens of ten jumped, their probability above one half.
+
+    Args:
+        jump: (..., h, w), as `time_jumps` gives it.
+
+    Returns:
+        (...) of bool.
+    """
+    return (jump > 0.5).float().mean((-2, -1)) >= CUT
+
+
 @dataclass
 class _Frame:
     """A frame that labels are taken from."""
@@ -191,7 +203,7 @@ def _cut(jump: Tensor, t: int, grid: Sequence[int]) -> bool:
         raise ValueError(
             f"`jump` must be (T, {grid[0]}, {grid[1]}), T frames, got {tuple(jump.shape)}."
         )
-    return bool((jump[t] > 0.5).float().mean() >= CUT)
+    return bool(cuts(jump[t]))
 
 
 def _ids(given: Mapping[int, Tensor]) -> Tensor:
