@@ -30,7 +30,8 @@ USAGE = {
         "levyjepa evaluate runs/first",
     ),
     "jumps": (
-        "Draw the probability of a jump at every patch corner over images: PNG and .npy.",
+        "Draw over images where the field changes most, at every patch corner (PNG), and write the "
+        "probability of a jump there (.npy).",
         "levyjepa jumps runs/first photo.jpg --out jumps",
     ),
     "diagnose": (
@@ -164,11 +165,11 @@ def _jumps(options: argparse.Namespace) -> int:
 
     trained = load(options.checkpoint)
     for path in options.images:
-        image, probability = read_jumps(trained, path)
+        found = read_jumps(trained, path)
         options.out.mkdir(parents=True, exist_ok=True)
         target = options.out / path.stem
-        np.save(target.with_suffix(".npy"), probability)
-        draw_jumps(image, probability, target.with_suffix(".png"))
+        np.save(target.with_suffix(".npy"), found.probability)
+        draw_jumps(found.image, found.change, target.with_suffix(".png"))
         _out(f"{path}: {target.with_suffix('.png')}, {target.with_suffix('.npy')}")
     return 0
 

@@ -1,4 +1,4 @@
-"""`draw_jumps`: a disc stands at the corner whose probability it shows."""
+"""`draw_jumps`: a disc stands at the corner whose change it shows."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from levyjepa.report import draw_jumps
 BLACK = np.zeros((28, 28, 3), np.uint8)
 
 
-def drawn(path: Path, image: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    draw_jumps(image, probability, path)
+def drawn(path: Path, image: np.ndarray, change: np.ndarray) -> np.ndarray:
+    draw_jumps(image, change, path)
     return np.asarray(Image.open(path).convert("RGB")).astype(int)
 
 
@@ -44,15 +44,15 @@ def test_the_picture_is_large_enough_to_read_and_keeps_an_image_s_shape(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("image", "probability", "message"),
+    ("image", "change", "message"),
     [
         (BLACK[..., 0], np.zeros((6, 6)), r"`image` must be \(H, W, 3\) of uint8"),
         (BLACK.astype(float), np.zeros((6, 6)), "got .* of float64"),
-        (BLACK, np.zeros(6), r"`probability` must be \(h, w\), got shape \(6,\)"),
-        (BLACK, np.full((6, 6), 1.5), r"must lie in \[0, 1\], got values from 1.5 to 1.5"),
-        (BLACK, np.full((6, 6), np.nan), r"must lie in \[0, 1\]"),
+        (BLACK, np.zeros(6), r"`change` must be \(h, w\), got shape \(6,\)"),
+        (BLACK, np.full((6, 6), -1.5), "must be at least 0 and finite, got values from -1.5"),
+        (BLACK, np.full((6, 6), np.nan), "must be at least 0 and finite"),
     ],
 )
-def test_bad_input_is_named(tmp_path, image, probability, message):
+def test_bad_input_is_named(tmp_path, image, change, message):
     with pytest.raises(ValueError, match=message):
-        draw_jumps(image, probability, tmp_path / "never.png")
+        draw_jumps(image, change, tmp_path / "never.png")

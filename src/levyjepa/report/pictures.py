@@ -1,4 +1,4 @@
-"""Images as PNG: thumbnails, and the probability of a jump drawn over an image."""
+"""Images as PNG: thumbnails, masks, and changes drawn over an image."""
 
 import base64
 import io
@@ -20,35 +20,40 @@ VOID, GREY = "#9a9a9a", "#7f7f7f"
 COLOURS = mpl.colormaps["inferno"]
 
 
-def draw_jumps(image: np.ndarray, probability: np.ndarray, path: str | Path) -> None:
-    """Write a PNG of an image beside the probability of a jump at each of its patch corners.
+def draw_jumps(image: np.ndarray, change: np.ndarray, path: str | Path) -> None:
+    """Write a PNG of an image beside the change at each of its patch corners.
+
+    A probability of a jump would do, but where the law's jumps are many it is 1 nearly everywhere;
+    it grows with the norm of the change and with nothing else.
 
     Args:
         image: (H, W, 3) of uint8.
-        probability: (h, w) in [0, 1], of the inner corners of (h + 1) × (w + 1) patches.
+        change: (h, w), at least 0, at the inner corners of (h + 1) × (w + 1) patches.
         path: where the PNG goes.
 
     Raises:
-        ValueError: a shape, a type or a probability is not as above.
+        ValueError: a shape, a type or a change is not as above.
     """
-    _check(image, probability)
+    _check(image, change)
+    top = max(float(change.max()), 1e-9)
     tall = 3.2 * max(0.5, min(2.0, image.shape[0] / image.shape[1]))
     figure = Figure(figsize=(7.6, tall + 0.5), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2)
     _show(left, image)
     left.set_title("image", fontsize=10)
-    _overlay(right, image, probability)
-    right.set_title("probability of a jump at each patch corner", fontsize=10)
-    bar = figure.colorbar(ScalarMappable(cmap=COLOURS), ax=right, fraction=0.05, ticks=(0, 0.5, 1))
+    _overlay(right, image, change / top)
+    right.set_title("change at each patch corner", fontsize=10)
+    bar = figure.colorbar(ScalarMappable(cmap=COLOURS), ax=right, fraction=0.05)
+    bar.set_ticks((0, 1), labels=("none", "largest"))  # pyright: ignore[reportArgumentType]
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     figure.savefig(path, format="png")
 
 
-def jump_map(image: np.ndarray, probability: np.ndarray) -> str:
-    """The overlay of `draw_jumps` alone, as a data URL."""
+def jump_map(image: np.ndarray, strength: np.ndarray) -> str:
+    """Discs in [0, 1] over an image as `draw_jumps` shows them, as a data URL."""
     height, width = image.shape[:2]
     figure = Figure(figsize=(1.6, 1.6 * height / width), dpi=125)
-    _overlay(figure.add_axes((0, 0, 1, 1)), image, probability)
+    _overlay(figure.add_axes((0, 0, 1, 1)), image, strength)
     out = io.BytesIO()
     figure.savefig(out, format="png")
     return _data_url(out.getvalue(), "png")
@@ -87,23 +92,23 @@ def jpeg(picture: Image.Image) -> str:
 
 
 def ramp() -> list[str]:
-    """Colours from probability 0 to 1, in equal steps."""
+    """Colours from 0 to 1, in equal steps."""
     return [to_hex(colour) for colour in COLOURS(np.linspace(0, 1, 9))]
 
 
-def _overlay(ax: Axes, image: np.ndarray, probability: np.ndarray) -> None:
-    """Discs at the corners, larger and brighter with the probability, over a dimmed image."""
+def _overlay(ax: Axes, image: np.ndarray, strength: np.ndarray) -> None:
+    """Discs at the corners, larger and brighter with strength, over a dimmed image."""
     gray = image.mean(2, keepdims=True)
     _show(ax, (30 + 0.45 * gray + 0 * image).astype(np.uint8))
-    patch = np.array(image.shape[:2]) / (np.array(probability.shape) + 1)
-    row, column = np.indices(probability.shape) + 1
+    patch = np.array(image.shape[:2]) / (np.array(strength.shape) + 1)
+    row, column = np.indices(strength.shape) + 1
     discs = [
         Circle((x, y), patch.min() * (0.07 + 0.31 * p))
         for x, y, p in zip(
-            (column * patch[1]).flat, (row * patch[0]).flat, probability.flat, strict=True
+            (column * patch[1]).flat, (row * patch[0]).flat, strength.flat, strict=True
         )
     ]
-    ax.add_collection(PatchCollection(discs, facecolor=COLOURS(probability.ravel()), lw=0))
+    ax.add_collection(PatchCollection(discs, facecolor=COLOURS(strength.ravel()), lw=0))
 
 
 def _show(ax: Axes, image: np.ndarray) -> None:
@@ -117,13 +122,13 @@ def _data_url(content: bytes, form: str) -> str:
     return f"data:image/{form};base64,{base64.b64encode(content).decode()}"
 
 
-def _check(image: np.ndarray, probability: np.ndarray) -> None:
+def _check(image: np.ndarray, change: np.ndarray) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"`image` must be (H, W, 3) of uint8, got {image.shape} of {image.dtype}.")
-    if probability.ndim != 2 or not probability.size:
-        raise ValueError(f"`probability` must be (h, w), got shape {probability.shape}.")
-    if not ((probability >= 0) & (probability <= 1)).all():
+    if change.ndim != 2 or not change.size:
+        raise ValueError(f"`change` must be (h, w), got shape {change.shape}.")
+    if not ((change >= 0) & (change < np.inf)).all():
         raise ValueError(
-            "`probability` must lie in [0, 1], got values from "
-            f"{probability.min():g} to {probability.max():g}."
+            "`change` must be at least 0 and finite, got values from "
+            f"{change.min():g} to {change.max():g}."
         )

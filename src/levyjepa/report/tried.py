@@ -11,9 +11,9 @@ HEADLINES = (
     "knn",
     "segmentation/miou",
     "boundaries/increments/average_precision",
-    "online_last",
 )
-MOST = 2  # of them on a page
+OF_CLIPS = "linear_probe", "tracking/j_and_f", "jumps/tokens/frames/f1"
+LAST = ("online_last",)  # where there is nothing else
 VERDICTS = {
     "helps": "better",
     "hurts": "worse",
@@ -86,7 +86,8 @@ def tried(cells: Sequence[Cell]) -> Tried | None:
     Where there is no such pair, cells are compared with the first. None if nothing can be paired.
     """
     known = {metric for cell in cells for run in cell.runs for metric in run.scores}
-    metrics = [metric for metric in HEADLINES if metric in known][:MOST]
+    wanted = OF_CLIPS if OF_CLIPS[1] in known else HEADLINES
+    metrics = [metric for metric in wanted if metric in known] or [m for m in LAST if m in known]
     pairs = _pairs(cells)
     rows = [
         (cell, base, gaps)

@@ -1,5 +1,6 @@
 """Where a trained network sees jumps in a picture."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -7,19 +8,25 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from levyjepa.data import normalise
-from levyjepa.evaluation import jump_map
+from levyjepa.evaluation import increment_map, jump_map
 from levyjepa.training.run import Trained
 
 
-def read_jumps(trained: Trained, path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """The picture as the network sees it, and the probability of a jump at its patch corners.
+@dataclass(frozen=True)
+class Jumps:
+    """A picture as a network sees it, whole patches, and its (h, w) inner patch corners."""
+
+    image: np.ndarray  # (H, W, 3) of uint8
+    probability: np.ndarray  # (h, w) in [0, 1], of a jump
+    change: np.ndarray  # (h, w), the norm of the change, of mean square 1
+
+
+def read_jumps(trained: Trained, path: str | Path) -> Jumps:
+    """Where a network sees jumps in a picture.
 
     Args:
         trained: A network; without the prior its field is first brought to the law's scale.
         path: A picture of any size; its shorter side becomes the network's image size.
-
-    Returns:
-        (H, W, 3) of uint8, whole patches; (h, w) in [0, 1], its inner patch corners.
 
     Raises:
         ValueError: A file that is no picture.
@@ -29,7 +36,7 @@ def read_jumps(trained: Trained, path: str | Path) -> tuple[np.ndarray, np.ndarr
     with torch.inference_mode():
         field = trained.network(normalise(tensor, trained.mean, trained.std)).field
         probability = jump_map(field, trained.law, rescale=trained.config.objective.gamma == 0)
-    return image, probability[0].numpy()
+        return Jumps(image, probability[0].numpy(), increment_map(field)[0].numpy())
 
 
 def _picture(path: Path, trained: Trained) -> np.ndarray:
