@@ -67,8 +67,8 @@ def evaluate(
         What `evaluation.json` holds: of labelled images "linear_probe", "knn" and "low_shot", a
         leaf {"accuracy", "n", ...} each, and "mean_token" with the first two of the mean patch
         token in the place of the embedding; of images with masks "segmentation" and
-        "boundaries"; of scenes what `judge_clips` gives; of all "representation". The same under
-        "random_encoder" and, as far as it has them, under "pixels".
+        "boundaries"; of scenes what `judge_clips` gives; of two images or more "representation".
+        The same under "random_encoder" and, as far as it has them, under "pixels".
 
     Raises:
         ValueError: Labels without test images, or too few images for a probe.
@@ -107,8 +107,9 @@ def evaluate(
         embedding, projection, field, both = _look(
             model, source, config, prepare, views, device, seed
         )
-        health = examine(embedding, projection, field, kept, both, seed)
-        found[name]["representation"] = health.as_dict()
+        if len(embedding) > 1:
+            health = examine(embedding, projection, field, kept, both, seed)
+            found[name]["representation"] = health.as_dict()
     if source.masks is not None:
         by_masks = judge_by_masks(
             networks,

@@ -1,0 +1,114 @@
+"""Training on clips: the prior's kinds, missing frames, a whole run and its checkpoint."""
+
+import math
+
+import pytest
+import torch
+
+from levyjepa.conf.compose import compose
+from levyjepa.data import Batch, load_source
+from levyjepa.objectives import VideoRegularizer
+from levyjepa.training.module import LevyJEPA, build_objective, laws_of, whole_tokens
+from levyjepa.training.run import load, train
+
+QUICK = (
+    "data=moving_digits",
+    "data.limit=24",
+    "data.batch_size=8",
+    "data.workers=0",
+    "data.frames=4",
+    "model.overrides.embed_dim=16",
+    "model.overrides.depth=1",
+    "model.overrides.num_heads=1",
+    "model.embedding_dim=16",
+    "trainer.accelerator=cpu",
+    "trainer.progress=false",
+    "trainer.max_epochs=1",
+)
+
+
+def quick(*more: str):
+    return compose([*QUICK, *more])
+
+
+def test_each_kind_of_increments_has_its_law_and_its_weight():
+    config = quick(
+        "objective.time.law=Brownian(0.5)", "objective.time.weight=3", "objective.space.weight=0"
+    )
+    prior = build_objective(config).levy
+    assert isinstance(prior, VideoRegularizer)
+    assert prior.weights == {"spacetime": 1.0, "time": 3.0}
+    tested = laws_of(build_objective(config), config)
+    assert list(tested) == ["spacetime", "time"]
+    assert tested["time"][1].variance() == pytest.approx(0.25)
+    assert tested["spacetime"][1].variance() == pytest.approx(0.125**2 + 4.0)
+    whole = laws_of(build_objective(quick()), quick())
+    assert list(whole) == ["spacetime", "space box(2)", "space diamond()", "time"]
+    assert [stencil.ndim for stencil, _ in whole.values()] == [3, 3, 3, 3]
+
+
+def test_tokens_that_show_a_repeated_frame_are_missing():
+    valid = torch.tensor([[[True, True, True, False], [True] * 4]])  # one view of two clips
+    tokens = whole_tokens(valid, torch.zeros(2, 2, 3, 3, 5))
+    assert tokens.shape == (2, 2, 3, 3)
+    assert tokens[:, :, 0, 0].tolist() == [[True, False], [True, True]]
+    assert (tokens == tokens[:, :, :1, :1]).all()
+
+
+def test_what_frames_beyond_the_end_hold_changes_nothing_of_the_prior(monkeypatch):
+    config = quick("model.mixer_depth=0", "objective.kappa=0", "objective.lamb=0")
+    source = load_source(config.data)
+    views = torch.randint(0, 256, (2, 4, 4, 3, 48, 48), dtype=torch.uint8)
+    other = views.clone()
+    other[:, :, 3] = 255 - other[:, :, 3]
+    valid = torch.ones(2, 4, 4, dtype=torch.bool)
+    valid[:, :, 3] = False
+
+    def prior(views: torch.Tensor, valid: tuple[torch.Tensor, ...]) -> float:
+        torch.manual_seed(0)
+        module = LevyJEPA(config, source.classes, source.mean, source.std).eval()
+        logged = {}
+        monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: value}))
+        monkeypatch.setattr(module, "optimizers", lambda: torch.optim.SGD(module.parameters(), 1.0))
+        monkeypatch.setattr(module, "_watch", lambda terms: None)
+        monkeypatch.setattr(LevyJEPA, "global_step", 0)
+        monkeypatch.setattr(LevyJEPA, "global_rank", 0)
+        module.training_step(Batch((views,), torch.zeros(4, dtype=torch.int64), (), valid), 0)
+        kinds = sum(logged[f"train/levy_{kind}"].item() for kind in ("space", "time", "spacetime"))
+        assert kinds == pytest.approx(logged["train/levy"].item(), rel=1e-5)
+        return logged["train/levy"].item()
+
+    assert prior(views, (valid,)) == pytest.approx(prior(other, (valid,)), rel=1e-5)
+    assert prior(views, ()) != pytest.approx(prior(other, ()), rel=1e-3)
+
+
+def test_a_run_on_clips_is_trained_judged_and_loaded_again(tmp_path):
+    config = quick(f"run_dir={tmp_path / 'run'}")
+    found = train(config).evaluation
+    for group in (found, found["random_encoder"], found["pixels"]):
+        assert 0 <= group["tracking"]["j_and_f"] <= 1
+        assert 0 <= group["segmentation"]["miou"] <= 1
+    assert found["linear_probe"]["n"] == 24
+    assert all(math.isfinite(score) for score in found["representation"]["levy"].values())
+    trained = load(tmp_path / "run")
+    tokens = trained.network(torch.randn(2, 6, 3, 48, 48)).field
+    assert tokens.shape == (2, 6, 6, 6, 16)
+    assert train(config).kept
+
+
+def test_a_short_video_among_others_trains(tmp_path, shared_data):
+    for name in ("bikes", "carphone_pristine"):
+        (tmp_path / f"{name}.mp4").symlink_to(shared_data / "video" / f"{name}.mp4")
+    config = quick(
+        "data=videofolder",
+        f"data.path={tmp_path}",
+        "data.image_size=48",
+        "data.frames=130",  # carphone has 120
+        "data.stride=1",
+        "data.batch_size=1",
+        "views.groups=[{count: 2, frames: 6}]",
+        "model.patch_size=16",
+        "data.limit=null",
+        f"run_dir={tmp_path / 'run'}",
+    )
+    assert train(config).evaluation["labelled"] is False
