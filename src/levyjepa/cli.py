@@ -216,7 +216,8 @@ def _events(options: argparse.Namespace) -> int:
     draw_timeline(found, pictures, folder / "timeline.png")
     for event in found.events:
         _out(f"frame {event.frame}, {event.time:.3f} s: a shot begins, p = {event.probability:.3f}")
-    _out(f"{len(found.shots)} shots: {folder / 'events.json'}, shots.csv, timeline.png")
+    shots = f"{len(found.shots)} shot{'s'[: len(found.shots) > 1]}"
+    _out(f"{shots}: {folder / 'events.json'}, shots.csv, timeline.png")
     return 0
 
 

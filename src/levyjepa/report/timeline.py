@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from levyjepa.evaluation.events import Events
 
 MOST = 12  # pictures
+WIDTH = 11  # inches
 BANDS = ("#dfe5ee", "#f4f6f9")
 LINE, EVENT = "#31456a", "#c1432e"
 
@@ -34,14 +35,16 @@ def draw_timeline(events: Events, pictures: Sequence[np.ndarray], path: str | Pa
     shown = pictured(events)
     if len(pictures) != len(shown):
         raise ValueError(f"`pictures` must be {len(shown)}, got {len(pictures)}.")
-    figure = Figure(figsize=(11, 3.6), dpi=130, layout="constrained")
-    rows: Any = figure.subfigures(2, 1, height_ratios=(1, 1.3))
+    tallest = max(picture.shape[0] / picture.shape[1] for picture in pictures)
+    high = min(WIDTH / len(shown) * tallest, 2.4) + 0.45
+    figure = Figure(figsize=(WIDTH, high + 1.9), dpi=130, layout="constrained")
+    rows: Any = figure.subfigures(2, 1, height_ratios=(high, 1.9))
     above, below = rows
     axes = above.subplots(1, len(shown), squeeze=False)[0]
     for ax, number, picture in zip(axes, shown, pictures, strict=True):
         shot = events.shots[number]
         ax.imshow(picture)
-        ax.set_title(f"{shot.start} · {shot.start_time:.2f} s", fontsize=7)
+        ax.set_title(f"frame {shot.start}\n{shot.start_time:.2f} s", fontsize=8, color=LINE)
         ax.set_axis_off()
     ax = below.subplots()
     for number, shot in enumerate(events.shots):
@@ -52,8 +55,10 @@ def draw_timeline(events: Events, pictures: Sequence[np.ndarray], path: str | Pa
     ax.vlines(at, 0, events.curve, color=LINE, lw=1)
     found = [(event.time, event.probability) for event in events.events]
     if found:
-        ax.plot(*zip(*found, strict=True), "o", color=EVENT, ms=5, label="a shot begins")
-        ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, 1.2), frameon=False)
-    ax.set(xlim=(0, times[-1]), ylim=(0, 1.08), xlabel="seconds", ylabel="probability of a jump")
+        ax.plot(*zip(*found, strict=True), "o", color=EVENT, ms=5, clip_on=False)
+    ax.set(xlim=(0, times[-1] or 1), ylim=(0, 1.08), yticks=(0, 0.5, 1))
+    ax.set_xlabel("seconds", fontsize=9)
+    ax.set_title("probability that a shot begins", fontsize=9, loc="left")
+    ax.tick_params(labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, format="png")

@@ -1,0 +1,53 @@
+"""What is found in a video, and its files."""
+
+import csv
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Event:
+    """A shot begins at this frame, with this probability."""
+
+    frame: int
+    time: float  # seconds
+    probability: float
+
+
+@dataclass(frozen=True)
+class Shot:
+    """The frames from `start` on, before `end`."""
+
+    start: int
+    end: int
+    start_time: float  # seconds
+    end_time: float
+
+
+@dataclass(frozen=True)
+class Events:
+    """The shots of a video and the events that part them.
+
+    `curve` holds the largest probability of a jump within stretches of `stretch` frames each.
+    """
+
+    shots: list[Shot]
+    events: list[Event]
+    curve: np.ndarray = field(compare=False)
+    stretch: int = 1
+
+
+def write_events(events: Events, folder: str | Path) -> None:
+    """Write `events.json` and `shots.csv` into a folder, which is made."""
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    shots = [asdict(shot) for shot in events.shots]
+    held = {"shots": shots, "events": [asdict(event) for event in events.events]}
+    (target / "events.json").write_text(json.dumps(held, indent=2), "utf-8")
+    with (target / "shots.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(shots[0]))
+        writer.writeheader()
+        writer.writerows(shots)
