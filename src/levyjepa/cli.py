@@ -163,7 +163,7 @@ def _jumps(options: argparse.Namespace) -> int:
     from levyjepa.training.jumps import read_jumps
     from levyjepa.training.run import load
 
-    trained = load(options.checkpoint)
+    trained = load(options.checkpoint).of_images()
     for path in options.images:
         found = read_jumps(trained, path)
         options.out.mkdir(parents=True, exist_ok=True)

@@ -26,8 +26,8 @@ def _lines(settings: Any, indent: str = "") -> Iterator[str]:
         value = getattr(settings, field.name)
         note = f"  # {notes[field.name]}" if field.name in notes else ""
         if is_dataclass(value):
-            about = (type(value).__doc__ or "").splitlines()[0]
-            yield f"{indent}{field.name}:  # {about}"
+            note = note or f"  # {(type(value).__doc__ or '').splitlines()[0]}"
+            yield f"{indent}{field.name}:{note}"
             yield from _lines(value, f"{indent}  ")
         elif isinstance(value, list) and value and is_dataclass(value[0]):
             yield f"{indent}{field.name}:{note}"
@@ -47,7 +47,7 @@ def _lines(settings: Any, indent: str = "") -> Iterator[str]:
 
 @cache
 def _notes() -> dict[str, dict[str, str]]:
-    """By class and field: the comment behind a field, or the one above it."""
+    """By class and field: the comment behind a field, or the lines of one above it."""
     source = inspect.getsource(schema)
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
@@ -59,11 +59,14 @@ def _notes() -> dict[str, dict[str, str]]:
                 line.target.id: note
                 for line in part.body
                 if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
-                if (note := comments.get(line.lineno) or comments.get(_above(line, starts), ""))
+                if (note := comments.get(line.lineno) or _above(line, comments, starts))
             }
     return found
 
 
-def _above(line: ast.stmt, starts: set[int]) -> int:
-    """The line above a field, unless another field stands there."""
-    return line.lineno - 1 if line.lineno - 1 not in starts else 0
+def _above(line: ast.stmt, comments: dict[int, str], starts: set[int]) -> str:
+    """The comment on the lines above a field, up to another field."""
+    first = line.lineno
+    while first - 1 in comments and first - 1 not in starts:
+        first -= 1
+    return " ".join(comments[number] for number in range(first, line.lineno))

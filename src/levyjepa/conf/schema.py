@@ -98,9 +98,9 @@ class ObjectiveConfig:
     lamb: float = 0.02
     law: str = "Brownian(sigma=0.125) + CompoundPoisson(rate=2.0, jumps=LaplaceJumps(alpha=1.0))"
     stencils: list[str] = field(default_factory=lambda: ["box(2)", "diamond()"])  # of each frame
-    space: TermConfig = field(default_factory=TermConfig)  # of clips: the stencils in every frame,
-    time: TermConfig = field(default_factory=TermConfig)  # lines of time at every place,
-    spacetime: TermConfig = field(default_factory=TermConfig)  # and boxes of both
+    space: TermConfig = field(default_factory=TermConfig)  # of clips: the stencils in every frame
+    time: TermConfig = field(default_factory=TermConfig)  # of clips: lines of time at every place
+    spacetime: TermConfig = field(default_factory=TermConfig)  # of clips: boxes of both
     pace: float = 1.0  # of a clip: a step of time, in steps of space
     quadrature: str = "equispaced"  # equispaced, gauss_laguerre
     nodes: int = 64

@@ -82,7 +82,7 @@ def diagnose_model(
 
     checkpoint = _checkpoint(Path(model))
     if checkpoint:
-        trained = load(checkpoint)
+        trained = load(checkpoint).of_images()
         own = [line for line, key in zip(lines, keys, strict=True) if key.split(".")[0] == "data"]
         data = amend(trained.config, own).data
         backbone = as_backbone(trained.network, model, trained.mean, trained.std)

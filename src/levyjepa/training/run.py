@@ -74,6 +74,15 @@ class Trained:
         """The law of its field's increments; of several, the first stencil's."""
         return next(iter(self.tested.values()))[1]
 
+    def of_images(self) -> "Trained":
+        """Itself; CheckpointError where the network takes clips."""
+        if self.config.data.frames is not None:
+            raise CheckpointError(
+                "`checkpoint` must be of a network of images, got one of clips of "
+                f"{self.config.data.frames} frames."
+            )
+        return self
+
 
 def train(config: Config) -> RunResult:
     """Train and evaluate, into a run folder; go on where a folder of the same settings stopped.
