@@ -14,7 +14,7 @@ from levyjepa.evaluation import Gallery, evaluate, gallery, jump_map
 from levyjepa.evaluation.masks import judge_by_masks
 from levyjepa.evaluation.segmentation import held_out
 from levyjepa.lattice import box, diamond, increments
-from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps
+from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps, Stable
 from levyjepa.models import Network
 
 DATA = DataConfig(source="mnist5k", batch_size=64)
@@ -257,6 +257,12 @@ def test_jumps_and_increments_are_the_projected_field_s(network, source, seen):
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
     assert seen.increments.shape == seen.increments_before.shape == (256 * 3 * 3 * 4,)
     assert not np.array_equal(seen.increments, seen.increments_before)
+
+
+def test_a_law_that_names_no_jumps_leaves_the_sizes_of_changes(network, source, seen):
+    found = gallery(network, source, DATA, Stable(1.5, 0.1), seed=4)
+    assert np.isnan(found.jump_probability).all()
+    assert np.array_equal(found.jump_size, seen.jump_size)
 
 
 def test_a_gallery_comes_back_from_its_file(seen, tmp_path):

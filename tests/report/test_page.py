@@ -179,6 +179,17 @@ def test_a_map_shows_where_the_change_is_largest_though_a_jump_is_everywhere(mak
     )
 
 
+def test_a_law_that_names_no_jumps_has_maps_and_no_probabilities(make_run):
+    run = make_run()
+    with np.load(run / "gallery.npz") as arrays:
+        gallery = dict(arrays)
+    gallery["jump_size"] = gallery["jump_probability"]
+    gallery["jump_probability"] = np.full(gallery["jump_size"].shape, np.nan)
+    np.savez(run / "gallery.npz", **gallery)
+    assert len(pictured_jumps(run)) == 4
+    assert "sees a jump with probability" not in Page(run_report(run)).text
+
+
 def pictured_jumps(run):
     """The addresses of a page's maps."""
     part = Page(run_report(run)).source.split("Where the model sees")[1].split("</section>")[0]

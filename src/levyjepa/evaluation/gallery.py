@@ -31,7 +31,7 @@ class Gallery(Arrays):
     images: np.ndarray  # (M, H, W, 3) of uint8, spread over the classes
     labels: np.ndarray  # (M,), -1 where there is none
     classes: np.ndarray  # names of the labels
-    jump_probability: np.ndarray  # (M, h - 1, w - 1)
+    jump_probability: np.ndarray  # (M, h - 1, w - 1), NaN under a law that names no jumps
     jump_size: np.ndarray  # (M, h - 1, w - 1), by `increment_map`; 0 of a constant field
     increments: np.ndarray  # (n,), box(2) increments of projected fields of test images
     increments_before: np.ndarray  # (n,), the same of an untrained network
@@ -74,7 +74,7 @@ def gallery(
         images=_channels_last(test.images[chosen]),
         labels=test.labels[chosen].numpy(),
         classes=np.array(source.classes, dtype=np.str_),
-        jump_probability=jump_map(test.field[chosen], law, rescale).numpy(),
+        jump_probability=_probability(test.field[chosen], law, rescale).numpy(),
         jump_size=_sizes(test.field)[chosen].numpy(),
         increments=_increments(test.field, seed),
         increments_before=_increments(before.field, seed),
@@ -118,9 +118,16 @@ def _look(
     return _Seen(*(torch.cat(part).cpu() for part in zip(*parts, strict=True)))
 
 
+def _probability(field: Tensor, law: Law, rescale: bool) -> Tensor:
+    try:
+        return jump_map(field, law, rescale)
+    except ValueError:  # a law of another kind, a constant field that cannot be rescaled
+        return torch.full_like(field[:, 1:, 1:, 0], torch.nan)
+
+
 def _sizes(field: Tensor) -> Tensor:
     norms = increments(field, box(2)).norm(dim=-1)
-    return increment_map(field) if norms.any() else torch.zeros(len(field), 1, 1)
+    return increment_map(field) if norms.any() else torch.zeros_like(field[:, 1:, 1:, 0])
 
 
 def _increments(field: Tensor, seed: int) -> np.ndarray:

@@ -78,7 +78,7 @@ def draw(group: Group) -> Drawing:
         {cell.name: run.seed for cell, run in pictured if len(cell.runs) > 1},
         [cell.name for cell, run in drawn if _rescaled(run)],
         _jumps(drawn),
-        [_likely(cell, run) for cell, run in drawn],
+        [told for cell, run in drawn if (told := _likely(cell, run))],
         *_masks(group.cells),
         _films(group.cells),
         _neighbours(drawn),
@@ -210,6 +210,8 @@ def strengths(gallery: dict[str, np.ndarray]) -> np.ndarray:
 
 def _likely(cell: Cell, run: Run) -> str:
     probability = run.gallery["jump_probability"][:SHOWN]
+    if np.isnan(probability).any():  # the law names no jumps
+        return ""
     return (
         f"{probability.mean():.2f} on average with {cell.name}, above one half at "
         f"{100 * (probability > 0.5).mean():.0f} % of corners"

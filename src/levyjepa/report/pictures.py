@@ -17,6 +17,8 @@ from matplotlib.patches import Circle
 from PIL import Image
 
 VOID, GREY = "#9a9a9a", "#7f7f7f"
+MORE = ("#14146e", "#ffffff", "#00e676", "#ffe14d", "#5c0038", "#7fdbff", "#4d3800", "#ffb3d1")
+MORE += ("#00574b", "#000000")
 COLOURS = mpl.colormaps["inferno"]
 
 
@@ -70,11 +72,10 @@ def thumbnail(image: np.ndarray, side: int = 96) -> str:
 
 
 def classes(count: int) -> list[str]:
-    """A colour for each of `count` classes, the same whatever comes after it."""
-    known = [color_sequences[name] for name in ("tab10", "Dark2", "Set3")]
-    colours = [to_hex(colour) for each in known for colour in each]
-    bright = [colour for colour in colours if colour not in (GREY, "#666666", "#d9d9d9")]
-    return [bright[i % len(bright)] for i in range(count)]
+    """A colour for each of `count` classes; they begin anew after nineteen."""
+    known = [to_hex(colour) for colour in color_sequences["tab10"]]
+    known.remove(GREY)
+    return [(*known, *MORE)[i % (len(known) + len(MORE))] for i in range(count)]
 
 
 def mask(image: np.ndarray, ids: np.ndarray, colours: Sequence[str]) -> str:

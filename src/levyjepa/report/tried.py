@@ -151,6 +151,8 @@ def overall(found: Sequence[Tried]) -> str:
             f"Of {many} over {several} pairs of seeds, {better or 'none'} "
             f"{'is' if better < 2 else 'are'} clearly better and {worse or 'none'} clearly worse."
         )
+    if len(told) >= 20:
+        parts.append(f"By chance alone, about {round(len(told) / 20)} would seem so.")
     if once:
         parts.append(
             f"{once} {'more ' if told else ''}comparison{'s rest' if once > 1 else ' rests'} on a "
