@@ -195,8 +195,12 @@ def test_a_run_is_evaluated_later(here, monkeypatch, capsys, caplog):
     assert Path("later/metrics.csv").read_text() == before
 
 
-def test_evaluate_judges_a_run_folder_s_last_checkpoint(here, capsys):
+def test_evaluate_judges_a_run_folder_s_last_checkpoint_and_renews_its_pictures(here, capsys):
+    (here / "first/gallery.npz").unlink()
+    assert main(["evaluate", "first", "data.limit=30"]) == 0
+    assert not (here / "first/gallery.npz").exists()  # of other data than the run's
     assert main(["evaluate", "first"]) == 0
+    assert "jump_size" in np.load(here / "first/gallery.npz")
     assert (here / "first/checkpoints/last.images.json").is_file()
     said = capsys.readouterr().out
     assert "linear probe: " in said

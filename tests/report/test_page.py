@@ -530,6 +530,13 @@ def test_where_no_run_lacks_the_prior_settings_stand_beside_the_first(make_run, 
     assert tried(groups[0].cells[:1]) is None
 
 
+def test_runs_without_the_prior_come_first_whatever_their_folders_are_called(make_run, tmp_path):
+    make_run("grid/a", gamma=1.0, probe=0.9)
+    make_run("grid/b", gamma=0.0, probe=0.8)
+    text = Page(experiment_report(tmp_path / "grid")).text
+    assert "gamma=1 minus gamma=0 n = 1 pair +10.0" in text
+
+
 def test_a_source_is_called_by_its_images(make_run):
     run = make_run()
     assert data_name(read_run(run)) == "mnist5k"

@@ -123,6 +123,8 @@ def _compare(
     warnings: Sequence[str] = (),
 ) -> Path:
     runs, repeated = distinct(runs)
+    if not named:  # in the order of folders' names; what runs are compared with comes first
+        runs.sort(key=lambda run: run.gamma > 0)
     made, lead, names = [], [], []
     for name, some in studies(runs).items():
         groups = grouped(some, named)
