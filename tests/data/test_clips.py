@@ -1,3 +1,6 @@
+from pathlib import Path
+
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -6,7 +9,7 @@ from levyjepa.conf.compose import ConfigError, compose
 from levyjepa.conf.schema import ViewGroup, ViewsConfig
 from levyjepa.data import Photometric, load_source, test_loader, train_loader
 from levyjepa.data.clips import ClipCrops, middle
-from levyjepa.data.video import Still
+from levyjepa.data.video import Still, UnreadableVideoError, Video
 from levyjepa.data.views import Crops, generator_of
 
 PLAIN = {"flip": 0.0, "jitter": 0.0, "gray": 0.0, "blur": 0.0, "solarize": 0.0}
@@ -153,3 +156,47 @@ def test_settings_that_no_clip_can_have(overrides, wanted):
 def test_moving_digits_need_room():
     with pytest.raises(ValueError, match=r"`data.image_size` must be at least 42"):
         load_source(compose(["data=moving_digits", "data.image_size=32"]).data)
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory, shared_data):
+    """Videos below train/CLASS and test/CLASS, as a hub's data sets of videos are laid out."""
+    root = tmp_path_factory.mktemp("shelf")
+    for split in ("train", "test"):
+        for name, video in (("bike", "bikes"), ("phone", "carphone_pristine")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            (folder / f"{video}.mp4").write_bytes(
+                (shared_data / "video" / f"{video}.mp4").read_bytes()
+            )
+    return root
+
+
+@pytest.mark.parametrize("form", ["paths", "bytes"])
+def test_a_data_set_of_videos_is_read_as_the_hub_gives_it(shelf, form, monkeypatch, tmp_path):
+    overrides = ["data=videohub", f"data.path={shelf}", "data.batch_size=1", "data.workers=0"]
+    if form == "bytes":
+        held = datasets.load_dataset(str(shelf))
+        for split, table in held.items():
+            table = table.cast_column("video", datasets.Video(decode=False))
+            rows = [{"bytes": Path(r["video"]["path"]).read_bytes(), "path": None} for r in table]
+            features = datasets.Features(
+                {"video": datasets.Video(), "label": table.features["label"]}
+            )
+            held[split] = datasets.Dataset.from_dict(
+                {"video": rows, "label": table["label"]}, features=features
+            )
+        monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: held)
+    config = compose(overrides)
+    source = load_source(config.data)
+    assert source.classes == ("bike", "phone")
+    assert [(len(video), label) for video, label in source.train] == [(250, 0), (120, 1)]
+    batch = next(iter(train_loader(source, config.data, config.views, seed=0)))
+    assert batch.views[0].shape == (2, 1, 16, 3, 112, 112)
+    assert all(0 < value < 1 for value in source.mean)
+
+
+def test_bytes_that_are_no_video_are_not_printed():
+    with pytest.raises(UnreadableVideoError, match="got 9 bytes") as raised:
+        Video(b"no video!")
+    assert "no video!" not in str(raised.value)

@@ -101,9 +101,9 @@ def check(config: Config) -> None:
 def _clips(config: Config) -> None:
     """Frames go with sources of clips, and windows of frames fit a clip."""
     data, groups = config.data, config.views.groups
-    clips = data.source in OF_CLIPS
-    if clips != (data.frames is not None):
-        wanted = "a number of frames" if clips else "null"
+    clips = data.frames is not None
+    if data.source != "hub" and clips != (data.source in OF_CLIPS):
+        wanted = "null" if clips else "a number of frames"
         raise ValueError(
             f"`data.frames` must be {wanted} for data.source={data.source}, got {data.frames}."
         )

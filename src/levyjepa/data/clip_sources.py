@@ -11,10 +11,10 @@ from torch.utils.data import Dataset
 
 from levyjepa.conf.schema import DataConfig
 from levyjepa.data.clips import middle
+from levyjepa.data.common import Source, existing, stratified
 from levyjepa.data.images import UNLABELLED, CorruptImageError
 from levyjepa.data.moving_digits import DIGIT, MovingDigits
-from levyjepa.data.source import Source, existing, stratified
-from levyjepa.data.video import Still, Videos, find_videos
+from levyjepa.data.video import Still, Video, Videos, find_videos
 
 CLIPS = {"train": 2000, "test": 400}  # of moving digits
 LEAST = DIGIT * 3 // 2  # pixels, of their frames
@@ -53,7 +53,7 @@ def moving_digits(config: DataConfig) -> Source:
     )
     classes = tuple(map(str, range(10)))
     seen = _Seen(train), _Seen(test)
-    return Source("moving_digits", *seen, classes, *_colours(seen[0]), scenes=(train, test))
+    return Source("moving_digits", *seen, classes, *colours(seen[0]), scenes=(train, test))
 
 
 def videofolder(config: DataConfig) -> Source:
@@ -80,7 +80,22 @@ def videofolder(config: DataConfig) -> Source:
             for part in stratified(np.array(labels), max(0.2, 1 / least))
         ]
     train, test = (Videos(*split, size=size) for split in splits)
-    return Source(folder.name, train, test, classes, *_colours(train))
+    return Source(folder.name, train, test, classes, *colours(train))
+
+
+class Records(Dataset):
+    """(Video, label) of records that hold a video's `bytes` or `path`, opened when asked for."""
+
+    def __init__(self, records: Any, labels: Sequence[int], size: int) -> None:
+        self.records, self.labels, self.size = records, labels, size
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> tuple[Video, int]:
+        record = self.records[index]
+        held = record["path"] if record.get("bytes") is None else record["bytes"]
+        return Video(held, self.size), self.labels[index]
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
@@ -99,7 +114,7 @@ def _labelled(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[in
     return paths, [number[path.relative_to(folder).parts[0]] for path in paths]
 
 
-def _colours(videos: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def colours(videos: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of the pixels in [0, 1], for each channel, of a few videos' middles."""
     moments: list[Tensor] = []
     for index in np.random.default_rng(0).permutation(len(videos))[:SAMPLE]:

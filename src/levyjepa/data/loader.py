@@ -14,8 +14,8 @@ from torchvision.transforms.v2 import functional as F
 
 from levyjepa.conf.schema import DataConfig, ViewsConfig
 from levyjepa.data.clips import ClipCrops, ClipViews, middle
+from levyjepa.data.common import Source
 from levyjepa.data.images import CorruptImageError, TooManyCorruptError
-from levyjepa.data.source import Source
 from levyjepa.data.views import Batch, Crops
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from levyjepa.checks import count, not_negative
-from levyjepa.conf.schema import DataConfig
-from levyjepa.data.source import load_source
+from levyjepa.data.mnist5k import digits as real_digits
 
 SPLITS = ("train", "test")
 BACKGROUNDS = ("textured", "plain")
@@ -226,9 +225,7 @@ class _Path:
 @cache
 def _digits() -> list[tuple[np.ndarray, np.ndarray]]:
     """(N, 28, 28) of float32 in [0, 1] and (N,) classes of each split."""
-    source = load_source(DataConfig(source="mnist5k"))
-    held: list[Any] = [source.train, source.test]
-    return [(np.stack(part.records) / np.float32(255), np.array(part.labels)) for part in held]
+    return [(pixels / np.float32(255), labels) for pixels, labels in real_digits()]
 
 
 def _background(random: np.random.Generator, size: int, kind: str) -> np.ndarray:

@@ -13,8 +13,10 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from levyjepa.checks import count
+from levyjepa.data.common import files as below
+from levyjepa.data.common import statistics
+from levyjepa.data.hub import Column
 from levyjepa.data.images import CorruptImageError, Images, _open
-from levyjepa.data.source import _Column, _files, _statistics
 
 VOID = -1  # the class of pixels that count for nothing
 
@@ -149,7 +151,7 @@ def load_segmentation(
     if not classes:
         raise ValueError(f"`classes` must name at least one class, got none for {path}.")
     train, val = (Masked(*pair, (height, width), len(classes), ignore) for pair in found)
-    return SegmentationSource(folder.name, train, val, tuple(classes), *_statistics(images))
+    return SegmentationSource(folder.name, train, val, tuple(classes), *statistics(images))
 
 
 def read_ids(record: Any, name: str) -> np.ndarray:
@@ -168,7 +170,7 @@ def _pairs(folder: Path, split: str) -> tuple[Images, Any]:
     """Images and the masks of the same stems."""
     sides = [folder / split / kind for kind in ("images", "masks")]
     images, masks = (
-        {file.relative_to(side).with_suffix(""): file for file in _files(side)} for side in sides
+        {file.relative_to(side).with_suffix(""): file for file in below(side)} for side in sides
     )
     if alone := sorted(map(str, images.keys() - masks.keys())):
         more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
@@ -230,8 +232,8 @@ def _tables(
                 f"{', '.join(usable) or 'of which there are none'}, got {column}."
             )
 
-    def records(split: str, column: Any) -> _Column:
-        return _Column(tables[split].cast_column(column, ImageFeature(decode=False)), column)
+    def records(split: str, column: Any) -> Column:
+        return Column(tables[split].cast_column(column, ImageFeature(decode=False)), column)
 
     return [
         (Images(records(split, image), what=f"{split} image"), records(split, mask))

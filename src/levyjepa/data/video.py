@@ -1,5 +1,6 @@
 """Frames of a video with the times at which they are shown, one after another or as clips."""
 
+import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -93,11 +94,18 @@ def _numbered(path: Path, size: Size | None, rate: float) -> Iterator[Frame]:
             raise UnreadableVideoError(f"`video` must hold frames, got none in {path}.")
 
 
+class Encoded(bytes):
+    """The bytes of a video's file, which a message does not print."""
+
+    def __str__(self) -> str:
+        return f"{len(self):,} bytes"
+
+
 class Video:
     """A video whose frames are read by number.
 
     Args:
-        path: As of `read_frames`.
+        path: As of `read_frames`, or a file's bytes.
         size: As of `read_frames`.
         rate: Frames a second of a folder of pictures.
 
@@ -105,13 +113,16 @@ class Video:
         UnreadableVideoError: As of `read_frames`, as far as it shows without decoding.
     """
 
-    def __init__(self, path: str | Path, size: Size | None = None, rate: float = 25.0) -> None:
-        self.path, self.size = Path(path), _checked(size)
+    def __init__(
+        self, path: str | Path | bytes, size: Size | None = None, rate: float = 25.0
+    ) -> None:
+        self.path = Encoded(path) if isinstance(path, bytes) else Path(path)
+        self.size = _checked(size)
         self._rate = positive("rate", rate)
         with _named(self.path):
             self._stamps = _reader(self.path, self._rate).stamps()
             if not len(self._stamps):
-                raise UnreadableVideoError(f"`video` must hold frames, got none in {path}.")
+                raise UnreadableVideoError(f"`video` must hold frames, got none in {self.path}.")
 
     def __len__(self) -> int:
         return len(self._stamps)
@@ -249,7 +260,7 @@ class _Pictures:
 class _PyAV:
     """A file, decoded by PyAV, which scales while it converts to RGB."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: "Path | Encoded") -> None:
         self.path = path
 
     def stream(self, size: Size | None) -> Iterator[tuple[float, float, np.ndarray]]:
@@ -290,7 +301,7 @@ class _PyAV:
         from av.error import FFmpegError
 
         try:
-            with av.open(str(self.path)) as container:
+            with av.open(_handle(self.path)) as container:
                 if not container.streams.video:
                     raise UnreadableVideoError(f"`video` must hold pictures, got {self.path}.")
                 yield container, container.streams.video[0]
@@ -328,7 +339,7 @@ def _stamp(part: Any) -> int:
 class _TorchCodec:
     """A file, decoded by torchcodec."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: "Path | Encoded") -> None:
         self.path = path
 
     def stream(self, size: Size | None) -> Iterator[tuple[float, float, np.ndarray]]:
@@ -350,17 +361,21 @@ class _TorchCodec:
         from torchcodec.decoders import VideoDecoder  # pyright: ignore
         from torchcodec.transforms import Resize  # pyright: ignore
 
-        held: Any = VideoDecoder(str(self.path), dimension_order="NHWC")
+        held: Any = VideoDecoder(_handle(self.path), dimension_order="NHWC")
         if size is None:
             return held
         whole = scaled(held.metadata.height, held.metadata.width, size)
-        return VideoDecoder(str(self.path), dimension_order="NHWC", transforms=[Resize(whole)])
+        return VideoDecoder(_handle(self.path), dimension_order="NHWC", transforms=[Resize(whole)])
 
 
-def _reader(path: Path, rate: float) -> _Pictures | _PyAV | _TorchCodec:
-    if path.is_dir():
+def _handle(path: Path | Encoded) -> Any:
+    return io.BytesIO(path) if isinstance(path, Encoded) else str(path)
+
+
+def _reader(path: Path | Encoded, rate: float) -> _Pictures | _PyAV | _TorchCodec:
+    if isinstance(path, Path) and path.is_dir():
         return _Pictures(path, rate)
-    if not path.is_file():
+    if isinstance(path, Path) and not path.is_file():
         raise UnreadableVideoError(f"`video` must be a file or a folder of pictures, got {path}.")
     if find_spec("av"):
         return _PyAV(path)
@@ -370,7 +385,7 @@ def _reader(path: Path, rate: float) -> _Pictures | _PyAV | _TorchCodec:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def _named(path: Path | Encoded) -> Iterator[None]:
     """Name the file in what a decoder raises."""
     try:
         yield
