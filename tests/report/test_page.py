@@ -519,6 +519,21 @@ def test_settings_of_the_prior_stand_beside_the_run_without_it_and_others_apart(
     assert {cell.colour for cell in groups[0].cells} == set(PALETTE[:3])
 
 
+def test_an_unevaluated_or_broken_number_pairs_with_nothing(make_run, tmp_path):
+    for gamma in (0.0, 1.0):
+        make_run(f"grid/{gamma}", gamma=gamma, finished=False)
+    groups = grouped([read_run(path) for path in sorted((tmp_path / "grid").iterdir())])
+    found = tried(groups[0].cells)
+    assert found is not None
+    assert found.metrics == ["Online probe, last"]
+    broken = make_run("broken/1", gamma=1.0)
+    (broken / "evaluation.json").write_text('{"linear_probe": {"accuracy": NaN}}', "utf-8")
+    groups = grouped([read_run(make_run("broken/0", gamma=0.0)), read_run(broken)])
+    found = tried(groups[0].cells)
+    assert found is not None
+    assert found.metrics == ["Online probe, last"]
+
+
 def test_where_no_run_lacks_the_prior_settings_stand_beside_the_first(make_run, tmp_path):
     for kappa, probe in ((0.0, 0.8), (1.0, 0.9)):
         make_run(f"grid/{kappa}", kappa=kappa, probe=probe)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from levyjepa.report.cells import IGNORED, Cell, differing, of_prior
+from levyjepa.report.table import known
 from levyjepa.training.comparison import cell_name, interval, is_share, title
 
 HEADLINES = (
@@ -13,7 +14,7 @@ HEADLINES = (
     "boundaries/increments/average_precision",
 )
 OF_CLIPS = "linear_probe", "tracking/j_and_f", "jumps/tokens/frames/f1"
-LAST = ("online_last",)  # where there is nothing else
+LAST = "online_last"  # where there is nothing else
 VERDICTS = {
     "helps": "better",
     "hurts": "worse",
@@ -64,13 +65,13 @@ class Tried:
 
     @property
     def leading(self) -> list[tuple[str, Mark]]:
-        """What stands out most by the first metric that a trial has, the best first."""
+        """Settings by the first metric, the best first."""
         several = len(self.blocks) > 1
         marks = [
             (f"{trial.name} (against {block.reference})" if several else trial.name, mark)
             for block in self.blocks
             for trial in block.trials
-            if (mark := next(filter(None, trial.marks), None))
+            if (mark := trial.marks[0])
         ]
         return sorted(marks, key=lambda pair: -pair[1].value)
 
@@ -85,20 +86,18 @@ def tried(cells: Sequence[Cell]) -> Tried | None:
 
     Where there is no such pair, cells are compared with the first. None if nothing can be paired.
     """
-    known = {metric for cell in cells for run in cell.runs for metric in run.scores}
-    wanted = OF_CLIPS if OF_CLIPS[1] in known else HEADLINES
-    metrics = [metric for metric in wanted if metric in known] or [m for m in LAST if m in known]
+    clips = any(OF_CLIPS[1] in run.scores for cell in cells for run in cell.runs)
     pairs = _pairs(cells)
-    rows = [
-        (cell, base, gaps)
-        for cell, base in pairs or [(cell, cells[0]) for cell in cells[1:]]
-        if any(gaps := [_gaps(cell, base, metric) for metric in metrics])
-    ]
-    if not rows:
+    both = pairs or [(cell, cells[0]) for cell in cells[1:]]
+    wanted = OF_CLIPS if clips else HEADLINES
+    told = [m for m in (*wanted, LAST) if any(_gaps(*pair, m) for pair in both)]
+    if not told:
         return None
+    metrics = told[: max(1, len(told) - (LAST in told))]  # the online probe where nothing else is
+    read = [(*pair, [_gaps(*pair, metric) for metric in metrics]) for pair in both]
+    rows = [row for row in read if any(row[-1])]
     reaches = [
-        max((abs(gap) for *_, gaps in rows for gap in gaps[i]), default=0) or 1e-9
-        for i in range(len(metrics))
+        max(abs(gap) for *_, gaps in rows for gap in gaps[i]) or 1e-9 for i in range(len(metrics))
     ]
     blocks: dict[str, Block] = {}
     for cell, base, gaps in rows:
@@ -106,7 +105,7 @@ def tried(cells: Sequence[Cell]) -> Tried | None:
         block = blocks.setdefault(base.name, Block(base.name))
         block.trials.append(Trial(_own(cell, base), marks))
     for block in blocks.values():
-        block.trials.sort(key=lambda trial: -next(m.value for m in trial.marks if m))
+        block.trials.sort(key=lambda trial: -next(mark.value for mark in trial.marks if mark))
     met = {cell.name for cell, *_ in rows}
     return Tried(
         list(map(title, metrics)),
@@ -190,12 +189,11 @@ def _own(cell: Cell, base: Cell) -> str:
 
 
 def _gaps(cell: Cell, base: Cell, metric: str) -> list[float]:
-    before = {run.seed: run.scores[metric] for run in base.runs if metric in run.scores}
-    return [
-        run.scores[metric] - before[run.seed]
-        for run in cell.runs
-        if metric in run.scores and run.seed in before
-    ]
+    one, other = (
+        {run.seed: run.scores[metric] for run in each.runs if known(run.scores.get(metric))}
+        for each in (cell, base)
+    )
+    return [score - other[seed] for seed, score in one.items() if seed in other]
 
 
 def _mark(metric: str, gaps: list[float], reach: float) -> Mark | None:
