@@ -1,6 +1,7 @@
 """Training on clips: the prior's kinds, missing frames, a whole run and its checkpoint."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -112,3 +113,19 @@ def test_a_short_video_among_others_trains(tmp_path, shared_data):
         f"run_dir={tmp_path / 'run'}",
     )
     assert train(config).evaluation["labelled"] is False
+
+
+def test_a_video_vit_of_transformers_trains(tmp_path):
+    pytest.importorskip("transformers")
+    vit = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = quick(
+        "model.name=videomae",
+        "model.patch_size=8",
+        *(f"model.overrides.{key}={value}" for key, value in vit.items()),
+        "trainer.evaluate=false",
+        "trainer.max_steps=1",
+        f"run_dir={tmp_path / 'run'}",
+    )
+    train(replace(config, model=replace(config.model, overrides=vit)))
+    tokens = load(tmp_path / "run").network(torch.randn(1, 4, 3, 48, 48)).field
+    assert tokens.shape == (1, 2, 6, 6, 16)
