@@ -1,10 +1,11 @@
 """Shot changes found by `levyjepa events` and by PySceneDetect's detectors, where they are known.
 
-    python benchmarks/events.py
+    OMP_NUM_THREADS=1 python benchmarks/events.py
 
 needs av and scenedetect[opencv-headless]. The constants of `levyjepa.evaluation.events` were chosen
 on the seeds from 100 on; the table is of the seeds from 0 on, other sequences of the same clips.
-Crossfades and fades here are exactly linear, as the detector supposes; films' are about so.
+Pans, shakes and jolts are of windows that move over photographs: scikit-learn's and the clips'
+frames. Crossfades and fades here are exactly linear, as the detector supposes; films' are about so.
 A change is found by one event within its frames, which for a crossfade or fade are several;
 every further event is a false alarm.
 """
@@ -22,6 +23,7 @@ import av
 import numpy as np
 from PIL import Image, ImageOps
 from scenedetect import AdaptiveDetector, ContentDetector, detect  # pyright: ignore[reportMissingImports]
+from sklearn.datasets import load_sample_images
 
 from levyjepa.data.video import read_frames
 from levyjepa.evaluation.events import find_events
@@ -49,6 +51,9 @@ class Material:
         self.streets = [
             _street(data / "camvid" / "train" / "images", n) for n in ("0001TP", "0006R0", "0016E5")
         ]
+        sides = (WIDTH * 2, HEIGHT * 2)
+        stills = [*load_sample_images().images, *(clip[0] for clip in self.clips)]
+        self.photographs = [np.asarray(ImageOps.fit(Image.fromarray(x), sides)) for x in stills]
 
     def stretches(
         self, rng: np.random.Generator, count: int = 7, streets: bool = False, least: int = 20
@@ -63,6 +68,21 @@ class Material:
             start = int(rng.integers(0, len(camera) - length + 1))
             part = camera[start : start + length]
             yield part[:, :, ::-1] if rng.random() < 0.5 else part
+
+    def windows(
+        self, rng: np.random.Generator, path: Callable[[int, np.random.Generator], np.ndarray]
+    ) -> Made:
+        """Hard cuts between 25 to 50 frames of six photographs, over each of which a window moves.
+
+        `path` gives its places, (n, 2), in heights and widths from the middle.
+        """
+        parts = []
+        for number in rng.permutation(len(self.photographs))[:6]:
+            n = int(rng.integers(25, 51))
+            way = path(n, rng) * (HEIGHT, WIDTH)
+            still = np.broadcast_to(self.photographs[number], (n, HEIGHT * 2, WIDTH * 2, 3))
+            parts.append((_crop(still, way), 0, "cut"))
+        return _join(parts)
 
 
 def cuts(material: Material, rng: np.random.Generator, streets: bool = False) -> Made:
@@ -118,6 +138,34 @@ def camera(material: Material, rng: np.random.Generator) -> Made:
     return _join(made)
 
 
+def pans(material: Material, rng: np.random.Generator) -> Made:
+    """The window moves across at 3 to 14 % of its width a frame, starts and stops."""
+
+    def path(n: int, rng: np.random.Generator) -> np.ndarray:
+        way = (np.arange(n) - rng.integers(3, n // 2)) * rng.uniform(0.03, 0.14)
+        across = rng.choice([-1, 1]) * (way.clip(0, 1) - 0.5)
+        return np.stack([rng.normal(0, 0.005, n), across], 1)
+
+    return material.windows(rng, path)
+
+
+def shakes(material: Material, rng: np.random.Generator) -> Made:
+    """The window is moved anew in every frame, by 1 to 8 % of its sides."""
+    return material.windows(rng, lambda n, rng: rng.normal(0, rng.uniform(0.01, 0.08), (n, 2)))
+
+
+def jolts(material: Material, rng: np.random.Generator) -> Made:
+    """The window stands still, but for one to three sudden moves, by 8 % of its sides."""
+
+    def path(n: int, rng: np.random.Generator) -> np.ndarray:
+        way = np.zeros((n, 2))
+        for at in rng.integers(5, n - 3, rng.integers(1, 4)):
+            way[at:] += rng.normal(0, 0.08, 2)
+        return way
+
+    return material.windows(rng, path)
+
+
 KINDS: tuple[Callable[[Material, np.random.Generator], Made], ...] = (
     cuts,
     streets,
@@ -125,6 +173,9 @@ KINDS: tuple[Callable[[Material, np.random.Generator], Made], ...] = (
     fades,
     flashes,
     camera,
+    pans,
+    shakes,
+    jolts,
 )
 
 

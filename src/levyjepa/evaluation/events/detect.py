@@ -184,10 +184,12 @@ def _gradual(
     """Changes over several frames that are likelier than not.
 
     Their odds are a power of a ratio: the square of the increment, in units of a jump's, times what
-    shifts leave of the last picture, over what blends leave of those between; the less, the more a
-    shift explains of the steps between, as those of a moving camera.
+    shifts leave of the last picture, over what blends leave of those between; and what shifts leave
+    of the largest step between, which is little where the camera moves.
     """
     products = (pictures @ pictures.T).astype(np.float64)
+    norm = np.diagonal(products)
+    moved = norm[1:] + norm[:-1] - 2 * np.diagonal(products, 1)
     changes: list[_Change] = []
     for gap in GAPS:
         first = np.arange(len(least) - gap - 1)
@@ -200,10 +202,9 @@ def _gradual(
         likely = ratio > UNRELATED
         first, last, size, ratio = first[likely], last[likely], size[likely], ratio[likely]
         ratio *= beyond_shift(pictures[first], pictures[last])[0] / UNRELATED
-        for quarter in (1, 2, 3):
-            m = first + gap * quarter // 4
-            shifted, unshifted = beyond_shift(pictures[m], pictures[m + 1])
-            ratio *= (shifted / unshifted) ** (1 / 3)
+        step = first + moved[first[:, None] + np.arange(gap + 1)].argmax(1)
+        shifted, unshifted = beyond_shift(pictures[step], pictures[step + 1])
+        ratio *= shifted / unshifted
         odds = DRIFT / 2 * np.log(ratio)
         for k in np.nonzero(odds > 0)[0]:
             at = _middle(products, int(first[k]), int(last[k]))
@@ -230,13 +231,8 @@ def _strongest(jumps: list[_Change], spans: list[_Change]) -> list[_Change]:
     for span in sorted(spans, key=lambda change: -change.odds):
         if all(span.last <= o.first or span.first >= o.last for o in clearest):
             clearest.append(span)
-    kept, used = [], set()
-    for span in clearest:
-        inside = [jump for jump in apart if span.holds(jump.at)]
-        kept.append(inside[0] if inside else span)
-        used.update(jump.at for jump in inside)
-    kept += [jump for jump in apart if jump.at not in used]
-    return sorted({change.at: change for change in kept}.values(), key=lambda change: change.at)
+    kept = [span for span in clearest if not any(span.holds(jump.at) for jump in apart)]
+    return sorted(apart + kept, key=lambda change: change.at)
 
 
 def _hold(deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from levyjepa.data import normalise
-from levyjepa.models import Encoder
+from levyjepa.models import Encoder, FrameEncoder, TubeletEncoder
 
 Embed = Callable[[np.ndarray], np.ndarray]
 
@@ -34,8 +34,10 @@ def histogram(images: np.ndarray) -> np.ndarray:
     return np.sqrt(counts / pixels.shape[1]).astype(np.float32)
 
 
-def embed_by(encoder: Encoder, mean: Sequence[float], std: Sequence[float]) -> Embed:
-    """Describe frames by an encoder's embedding.
+def embed_by(
+    encoder: Encoder | FrameEncoder | TubeletEncoder, mean: Sequence[float], std: Sequence[float]
+) -> Embed:
+    """Describe frames by an encoder's embedding; one of clips sees each frame as a still clip.
 
     Args:
         encoder: In evaluation mode; frames must have a size that it takes.
@@ -47,7 +49,11 @@ def embed_by(encoder: Encoder, mean: Sequence[float], std: Sequence[float]) -> E
     def embed(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(device)
-            return encoder(normalise(pixels, mean, std)).embedding.float().cpu().numpy()
+            pixels = normalise(pixels, mean, std)
+            if not isinstance(encoder, Encoder):
+                length = encoder.clip[0] if isinstance(encoder, TubeletEncoder) else 1
+                pixels = pixels[:, None].expand(-1, length, -1, -1, -1)
+            return encoder(pixels).embedding.float().cpu().numpy()
 
     return embed
 
