@@ -1,12 +1,15 @@
 """What the Lévy prior costs a training step: views, network, loss, backward pass, optimizer.
 
-    python benchmarks/step.py [--device cuda] [--images 4]
+    python benchmarks/step.py [--device cuda] [--images 4] [--choices]
 
 The demo's network on its own batch, and ViT-S/8 at 128 pixels with `--images` images (96 is the
 original's batch, for a GPU), four views each, bfloat16 on a GPU. Steps with and without the prior
 are interleaved. The patch projection and the statistic are timed apart, forward and backward, on
 tokens of the step's size; what is left of the difference is the gradient's way back into the
 encoder, and noise.
+
+`--choices` compares what `experiments/search.sh` chooses between instead, on the CIFAR-10 preset:
+the processor's time on one thread, which other work on the machine does not add to.
 """
 
 import argparse
@@ -23,6 +26,23 @@ from levyjepa.models import Network
 from levyjepa.training.module import build_objective
 
 ROUNDS = 5
+CHOICES = {
+    "gamma 0": ["objective.gamma=0"],
+    "linear map of the tokens": [],
+    "the tokens themselves": ["model.patch_projection=none"],
+    "wide head": ["model.patch_projection=mlp"],
+    "lines": ["objective.stencils=[line(2,axis=0),line(2,axis=1)]"],
+    "boxes of sides 1, 2, 4": ["objective.stencils=[box(2),box(2,side=2),box(2,side=4)]"],
+    "boxes, diamonds and lines": [
+        "objective.stencils=[box(2),diamond(),line(2,axis=0),line(2,axis=1)]"
+    ],
+    "calibrated": ["objective.calibrated=true"],
+    "every disjoint tiling": ["objective.cells=every"],
+    "17 nodes": ["objective.quadrature=gauss_laguerre", "objective.nodes=17"],
+    "learned law": ["objective.learnable=true"],
+    "Gaussian increments": ["objective.law=Brownian(sigma=2.0039)"],
+    "total variation": ["objective.prior=total_variation"],
+}
 
 
 def make_step(config: Config, gamma: float, device: str) -> Callable[[], None]:
@@ -72,25 +92,46 @@ def make_parts(config: Config, device: str) -> dict[str, Callable[[], None]]:
     return {"patch projection": project, "statistic": score}
 
 
-def times(runs: dict[str, Callable[[], None]], device: str) -> dict[str, float]:
+def times(
+    runs: dict[str, Callable[[], None]],
+    device: str,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
     """Median seconds of each, rounds interleaved."""
     found: dict[str, list[float]] = {name: [] for name in runs}
     for warm in range(ROUNDS + 1):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = clock()
             run()
             if device == "cuda":
                 torch.cuda.synchronize()
             if warm:
-                found[name].append(time.perf_counter() - start)
+                found[name].append(clock() - start)
     return {name: statistics.median(seconds) for name, seconds in found.items()}
+
+
+def compare_choices() -> None:
+    """Print the cost of each choice on one thread."""
+    torch.set_num_threads(1)
+    base = ["experiment=cifar10", "model.patch_projection=linear"]
+    runs = {}
+    for name, overrides in CHOICES.items():
+        config = compose(base + overrides)
+        runs[name] = make_step(config, config.objective.gamma, "cpu")
+    found = times(runs, "cpu", time.process_time)
+    print("| | ms of a step | times gamma 0 |\n|---|---|---|")
+    for name, seconds in found.items():
+        print(f"| {name} | {1e3 * seconds:.0f} | {seconds / found['gamma 0']:.2f} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--images", type=int, default=4, help="of ViT-S/8's batch (4)")
+    parser.add_argument("--choices", action="store_true")
     options = parser.parse_args()
+    if options.choices:
+        return compare_choices()
     cases = {
         "demo": ["experiment=demo"],
         "ViT-S/8, 64 equispaced nodes": ["data=imagenette", f"data.batch_size={options.images}"],

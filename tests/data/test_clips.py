@@ -153,9 +153,11 @@ def test_settings_that_no_clip_can_have(overrides, wanted):
         compose(overrides)
 
 
-def test_moving_digits_need_room():
+def test_moving_digits_need_room_and_all_their_frames():
     with pytest.raises(ValueError, match=r"`data.image_size` must be at least 42"):
         load_source(compose(["data=moving_digits", "data.image_size=32"]).data)
+    with pytest.raises(ValueError, match=r"`data.stride` must be 1"):
+        load_source(compose(["data=moving_digits", "data.stride=2"]).data)
 
 
 @pytest.fixture(scope="module")

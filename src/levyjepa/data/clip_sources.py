@@ -45,10 +45,11 @@ def moving_digits(config: DataConfig) -> Source:
             f"`data.image_size` must be at least {LEAST} for moving digits, "
             f"got {config.image_size}."
         )
-    length = ((config.frames or 1) - 1) * config.stride + 1
+    if config.stride != 1:
+        raise ValueError(f"`data.stride` must be 1 for moving digits, got {config.stride}.")
     least, most = config.digits
     train, test = (
-        MovingDigits(split, count, length, config.image_size, (least, most))
+        MovingDigits(split, count, config.frames or 1, config.image_size, (least, most))
         for split, count in CLIPS.items()
     )
     classes = tuple(map(str, range(10)))
