@@ -11,16 +11,19 @@ space=objective.space.weight
 time=objective.time.weight
 both=objective.spacetime.weight
 
-for seed; do
-    for name in off space time full; do
-        case $name in
-        off) set -- objective.gamma=0 ;;
-        space) set -- $time=0 $both=0 ;;
-        time) set -- $space=0 $both=0 ;;
-        full) set -- ;;
-        esac
-        levyjepa train experiment=moving_digits seed="$seed" trainer.progress=false \
-            run_dir="runs/moving_digits/$name/seed-$seed" "$@" || echo "$name failed" >&2
+for names in "off full" "space time"; do
+    for seed; do
+        for name in $names; do
+            case $name in
+            off) other="objective.gamma=0" ;;
+            full) other= ;;
+            space) other="$time=0 $both=0" ;;
+            time) other="$space=0 $both=0" ;;
+            esac
+            # shellcheck disable=SC2086
+            levyjepa train experiment=moving_digits seed="$seed" trainer.progress=false \
+                run_dir="runs/moving_digits/$name/seed-$seed" $other || echo "$name failed" >&2
+        done
     done
 done
 levyjepa report runs/moving_digits

@@ -26,6 +26,7 @@ from levyjepa.laws import Law
 from levyjepa.models import Network
 
 NEIGHBOURS = 20
+SCENES = 200  # of train and of test, at most, that are followed
 FEW = {"1_percent": 0.01, "10_percent": 0.1, "5_per_class": 5}
 DRAWS = 3
 EXAMINED = 1000  # images
@@ -127,7 +128,13 @@ def evaluate(
             found[name] |= scores
     if source.scenes is not None:
         by_clips = judge_clips(
-            networks, *source.scenes, prepare, device, seed=seed, limit=limit, progress=progress
+            networks,
+            *source.scenes,
+            prepare,
+            device,
+            seed=seed,
+            limit=SCENES if limit is None else min(limit, SCENES),
+            progress=progress,
         )
         for name, scores in by_clips.items():
             found[name] |= scores
