@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from levyjepa.conf.schema import DataConfig
 from levyjepa.data.clips import middle
-from levyjepa.data.common import Source, existing, stratified
+from levyjepa.data.common import Source, existing, parted, stratified
 from levyjepa.data.images import UNLABELLED, CorruptImageError
 from levyjepa.data.moving_digits import DIGIT, MovingDigits
 from levyjepa.data.video import Still, Video, Videos, find_videos
@@ -60,16 +60,9 @@ def moving_digits(config: DataConfig) -> Source:
 def videofolder(config: DataConfig) -> Source:
     """Videos below class folders or without, below train/ and test/ or val/, or 80 to 20 of all."""
     folder = existing(config)
-    below = {path.name: path for path in folder.iterdir() if path.is_dir()}
-    size = 2 * config.image_size  # on the short side; crops are still taken from it
-    if config.train_split in below:
-        tests = [below[name] for name in (config.test_split, "test", "val") if name in below]
-        if not tests:
-            raise ValueError(f"`data.path` must hold test/ or val/ beside train/, got {folder}.")
-        classes = _classes(below[config.train_split])
-        if unknown := set(_classes(tests[0])) - set(classes):
-            raise ValueError(f"{tests[0]} holds {', '.join(sorted(unknown))}, no class of train/.")
-        splits = [_labelled(part, classes) for part in (below[config.train_split], tests[0])]
+    if parts := parted(config, _classes):
+        classes = parts[2]
+        splits = [_labelled(part, classes) for part in parts[:2]]
     else:
         classes = _classes(folder)
         paths, labels = _labelled(folder, classes)
@@ -80,6 +73,7 @@ def videofolder(config: DataConfig) -> Source:
             ([paths[i] for i in part], [labels[i] for i in part])
             for part in stratified(np.array(labels), max(0.2, 1 / least))
         ]
+    size = 2 * config.image_size  # on the short side; crops are still taken from it
     train, test = (Videos(*split, size=size) for split in splits)
     return Source(folder.name, train, test, classes, *colours(train))
 

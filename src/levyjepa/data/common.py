@@ -3,16 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from levyjepa.conf.schema import DataConfig
 from levyjepa.data.images import CorruptImageError, Images
-
-if TYPE_CHECKING:
-    from levyjepa.data.segmentation import SegmentationSource
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 
@@ -24,7 +21,7 @@ class Source:
     `train` and `test` are map-style data sets of (PIL RGB image, label) or (Video, label), the
     label -1 where there is none; `test` is None where there are no test images. `classes` is empty
     where there are no labels; `mean` and `std` are of the pixels in [0, 1], for each channel.
-    `masks` opens the images with a class for each pixel, where there are any, at a size (H, W);
+    `masks` opens a `SegmentationSource`, where pixels have classes, at a size (H, W);
     `scenes` holds the training and the test clips as `DigitClip`, where all is known of them.
     """
 
@@ -34,7 +31,7 @@ class Source:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    masks: Callable[[tuple[int, int]], "SegmentationSource"] | None = None
+    masks: Callable[[tuple[int, int]], Any] | None = None
     scenes: tuple[Any, Any] | None = None
 
 
@@ -53,6 +50,26 @@ def existing(config: DataConfig) -> Path:
 def files(folder: Path) -> list[Path]:
     """The images below a folder, by name."""
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+
+
+def parted(
+    config: DataConfig, classes: Callable[[Path], tuple[str, ...]]
+) -> tuple[Path, Path, tuple[str, ...]] | None:
+    """The folders of train and test below `data.path` and the classes of train, if it is parted.
+
+    Raises:
+        ValueError: No folder of test beside that of train, or a class in it that train has not.
+    """
+    root = existing(config)
+    if not (train := root / config.train_split).is_dir():
+        return None
+    tests = [root / name for name in (config.test_split, "test", "val") if (root / name).is_dir()]
+    if not tests:
+        raise ValueError(f"`data.path` must hold test/ or val/ beside train/, got {root}.")
+    known = classes(train)
+    if unknown := set(classes(tests[0])) - set(known):
+        raise ValueError(f"{tests[0]} holds {', '.join(sorted(unknown))}, no class of train/.")
+    return train, tests[0], known
 
 
 def stratified(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:

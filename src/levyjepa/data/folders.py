@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from levyjepa.conf.schema import DataConfig
-from levyjepa.data.common import Source, existing, files, statistics, stratified
+from levyjepa.data.common import Source, existing, files, parted, statistics, stratified
 from levyjepa.data.images import Images
 from levyjepa.data.segmentation import load_segmentation
 
@@ -16,15 +16,9 @@ from levyjepa.data.segmentation import load_segmentation
 def folder(config: DataConfig, normalisation: Any = None) -> Source:
     """Class folders, below train/ and test/ or val/; one level of them is split 80 to 20."""
     root = existing(config)
-    below = {path.name: path for path in _folders(root)}
-    if config.train_split in below:
-        tests = [below[key] for key in (config.test_split, "test", "val") if key in below]
-        if not tests:
-            raise ValueError(f"`data.path` must hold test/ or val/ beside train/, got {root}.")
-        classes = _classes(below[config.train_split])
-        if unknown := set(_classes(tests[0])) - set(classes):
-            raise ValueError(f"{tests[0]} holds {', '.join(sorted(unknown))}, no class of train/.")
-        train, test = _labelled(below[config.train_split], classes), _labelled(tests[0], classes)
+    if parts := parted(config, _classes):
+        classes = parts[2]
+        train, test = (_labelled(part, classes) for part in parts[:2])
     else:
         classes = _classes(root)
         paths, labels = _labelled(root, classes)
