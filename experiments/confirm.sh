@@ -12,6 +12,7 @@ mixture="objective.stencils=[box(2),diamond(),line(2,axis=0),line(2,axis=1)]"
 case $name in
 cifar10 | camvid) set -- $linear ;;
 cifar10-gaussian) set -- $linear objective.gamma=1 "$gaussian" ;;
+camvid-gaussian) set -- $linear objective.gamma=1 objective.kappa=0 "$gaussian" ;;
 cifar10-wide) set -- objective.gamma=1 ;;
 cifar10-mixture) set -- $linear objective.gamma=1 objective.kappa=1 "$mixture" ;;
 cifar10-plain) set -- $linear objective.kappa=0 views=plain ;;
