@@ -143,6 +143,8 @@ def test_folders_that_hold_videos_are_classes_and_folders_of_frames_are_videos(
         (["data=moving_digits", "data.frames=null"], "`data.frames` must be a number of frames"),
         (["data=mnist5k", "data.frames=8"], "`data.frames` must be null"),
         (["data=moving_digits", "data.digits=[2,1]"], "`data.digits` must be"),
+        (["data=mnist5k", "data.stride=3"], "`data.stride` is of clips"),
+        (["data=mnist5k", "objective.time.weight=0"], "`objective.time` is of clips"),
         (["data=moving_digits", "data.stride=0"], "`data.stride` must be"),
         (["data=moving_digits", "views.groups.0.frames=9"], r"`views.groups\[0\].frames` must be"),
         (["data=moving_digits", "objective.time.law=Brownian(-1)"], "`objective.time.law`"),

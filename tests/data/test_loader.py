@@ -105,7 +105,7 @@ def test_ranks_share_an_epoch_without_overlap(few: Source) -> None:
 
 
 def test_fewer_images_than_a_batch_is_an_error(few: Source) -> None:
-    with pytest.raises(ValueError, match="must be at most the 100 training images over 2 ranks"):
+    with pytest.raises(ValueError, match="must be at most 50, as there are 100 training"):
         train_loader(few, replace(CONFIG, batch_size=64), ViewsConfig(), seed=0, world_size=2)
 
 

@@ -114,7 +114,7 @@ def test_moving_digits_are_followed_and_their_events_stand_in_the_film():
 
 
 def test_clips_in_which_something_jumps_come_first_and_the_same_for_every_network():
-    config = DataConfig(source="moving_digits", image_size=48, frames=4, stride=2)
+    config = DataConfig(source="moving_digits", image_size=48, frames=4)
     source = load_source(config)
     found = filmstrips(Means(), source, config)
     assert found.frames.shape == (6, 4, 48, 48, 3)

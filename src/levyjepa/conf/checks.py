@@ -6,7 +6,7 @@ from typing import Any
 
 from levyjepa import lattice, laws
 from levyjepa.checks import count, not_negative, positive
-from levyjepa.conf.schema import Config, ModelConfig
+from levyjepa.conf.schema import Config, ModelConfig, TermConfig
 
 SOURCES = (
     "mnist5k",
@@ -113,6 +113,14 @@ def _clips(config: Config) -> None:
     count("data.digits", most, least)
     if clips:
         count("data.frames", data.frames, 2)
+    else:
+        for key, value, plain in (
+            ("data.stride", data.stride, 1),
+            ("objective.pace", config.objective.pace, 1),
+            *((f"objective.{k}", getattr(config.objective, k), TermConfig()) for k in KINDS),
+        ):
+            if value != plain:
+                raise ValueError(f"`{key}` is of clips, which data.source={data.source} has not.")
     for i, group in enumerate(groups):
         if group.frames is not None and not 2 <= group.frames <= (data.frames or 0):
             raise ValueError(

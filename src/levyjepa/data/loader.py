@@ -60,8 +60,9 @@ def train_loader(
     size = len(source.train)  # pyright: ignore
     if size < config.batch_size * world_size:
         raise ValueError(
-            f"`data.batch_size` must be at most the {size} training images over {world_size} "
-            f"ranks, got {config.batch_size}."
+            f"`data.batch_size` must be at most {size // world_size}, as there are {size} training "
+            f"images or clips{f' for {world_size} ranks' * (world_size > 1)}, "
+            f"got {config.batch_size}."
         )
     crops: Any = Crops(views, config.image_size)
     if config.frames is not None:
