@@ -7,6 +7,7 @@ from typing import Any
 from levyjepa import lattice, laws
 from levyjepa.checks import count, not_negative, positive
 from levyjepa.conf.schema import Config, ModelConfig, TermConfig
+from levyjepa.objectives.video import KINDS
 
 SOURCES = (
     "mnist5k",
@@ -22,7 +23,6 @@ SOURCES = (
 )
 OF_CLIPS = ("moving_digits", "videofolder")
 PROBABILITIES = ("flip", "jitter", "gray", "blur", "solarize")
-KINDS = ("space", "time", "spacetime")
 STRENGTHS = ("brightness", "contrast", "saturation", "hue", "rotation")
 
 

@@ -13,11 +13,10 @@ from levyjepa.conf.schema import DataConfig
 from levyjepa.data.clips import middle
 from levyjepa.data.common import Source, existing, parted, stratified
 from levyjepa.data.images import UNLABELLED, CorruptImageError
-from levyjepa.data.moving_digits import DIGIT, MovingDigits
+from levyjepa.data.moving_digits import LEAST, MovingDigits
 from levyjepa.data.video import Still, Video, Videos, find_videos
 
 CLIPS = {"train": 2000, "test": 400}  # of moving digits
-LEAST = DIGIT * 3 // 2  # pixels, of their frames
 SAMPLE = 100  # videos whose colours are measured
 
 

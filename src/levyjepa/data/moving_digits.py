@@ -16,6 +16,7 @@ from levyjepa.data.mnist5k import digits as real_digits
 SPLITS = ("train", "test")
 BACKGROUNDS = ("textured", "plain")
 DIGIT = 28  # pixels a side
+LEAST = DIGIT * 3 // 2  # pixels a side of a frame
 SPEED = 1.0, 3.0  # pixels a frame
 MOST = 254  # objects, whose ids are of uint8; 255 is void elsewhere
 INK = 0.5  # a pixel belongs to a digit that covers it by half or more
@@ -112,7 +113,7 @@ class MovingDigits(Dataset):
                 raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {value!r}.")
         self.split, self.background = split, background
         self.clips, self.frames = count("clips", clips), count("frames", frames)
-        self.size = count("size", size, least=DIGIT * 3 // 2)
+        self.size = count("size", size, least=LEAST)
         least, most = digits
         self.digits = count("digits", least), count("digits", most, least=least)
         chances = {"teleport": teleport, "vanish": vanish, "appear": appear, "cut": cut}
