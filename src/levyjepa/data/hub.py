@@ -15,6 +15,7 @@ OFFLINE = (
 
 
 def hub(config: DataConfig, normalisation: Any = None) -> Source:
+    """A hub's data set, of images or, with `data.frames`, of videos."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError
 
@@ -40,6 +41,7 @@ def hub(config: DataConfig, normalisation: Any = None) -> Source:
 
 
 def parquet(config: DataConfig, normalisation: Any = None) -> Source:
+    """The files train*.parquet and test*.parquet of a folder."""
     from datasets import load_dataset
 
     folder = existing(config)
