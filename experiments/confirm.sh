@@ -16,6 +16,8 @@ camvid-gaussian) set -- $linear objective.gamma=1 objective.kappa=0 "$gaussian" 
 cifar10-wide) set -- objective.gamma=1 ;;
 cifar10-mixture) set -- $linear objective.gamma=1 objective.kappa=1 "$mixture" ;;
 cifar10-plain) set -- $linear objective.kappa=0 views=plain ;;
+cifar10-again) set -- $linear objective.kappa=0 seed=5,6,7,8,9 ;;
+cifar10-plain-again) set -- $linear objective.kappa=0 views=plain seed=5,6,7,8,9 ;;
 cifar10-plain-gaussian) set -- $linear objective.gamma=1 objective.kappa=0 views=plain "$gaussian" ;;
 *) echo "$0 knows no $name" >&2 && exit 2 ;;
 esac

@@ -8,7 +8,10 @@ seed=$1
 shift
 export OMP_NUM_THREADS=1
 experiment=${EXPERIMENT:-cifar10}
-data=${DATA:-../shared/data/$experiment}
+case $experiment in
+moving_digits) path= ;; # made on the spot
+*) path="data.path=${DATA:-../shared/data/$experiment}" ;;
+esac
 
 gaussian="objective.law=Brownian(sigma=2.0039)" # the variance of the default law
 rare="objective.law=Brownian(sigma=0.25) + CompoundPoisson(rate=0.3, jumps=LaplaceJumps(alpha=1.0))"
@@ -17,6 +20,7 @@ lines="objective.stencils=[line(2,axis=0),line(2,axis=1)]"
 mixture="objective.stencils=[box(2),diamond(),line(2,axis=0),line(2,axis=1)]"
 linear=model.patch_projection=linear
 tokens=model.patch_projection=none
+time="objective.space.weight=0 objective.spacetime.weight=0" # of clips: lines of time alone
 
 settings() {
     case $1 in
@@ -36,19 +40,30 @@ settings() {
     linear-learnable) set -- $linear objective.learnable=true ;;
     tokens-gaussian) set -- $tokens "$gaussian" ;;
     tokens-variation) set -- $tokens objective.prior=total_variation objective.gamma=0.1 ;;
+    linear-slow) set -- $linear objective.pace=0.01 ;;
+    time) set -- $time ;;
+    time-rare) set -- $time "$rare" ;;
+    time-slow) set -- $time objective.pace=0.01 ;;
+    base-long) set -- objective.gamma=0 trainer.max_epochs=20 ;;
     base-alone) set -- objective.gamma=0 objective.kappa=0 ;;
     wide-alone) set -- objective.kappa=0 ;;
     linear-alone) set -- $linear objective.kappa=0 ;;
     tokens-alone) set -- $tokens objective.kappa=0 ;;
+    linear-rare-alone) set -- $linear objective.kappa=0 "$rare" ;;
+    linear-slow-alone) set -- $linear objective.kappa=0 objective.pace=0.01 ;;
     linear-gaussian-alone) set -- $linear objective.kappa=0 "$gaussian" ;;
     base-plain) set -- objective.gamma=0 objective.kappa=0 views=plain ;;
     linear-plain) set -- $linear objective.kappa=0 views=plain ;;
     *) echo "no setting is called $1" >&2 && exit 2 ;;
     esac
-    levyjepa train experiment="$experiment" data.path="$data" data.holdout=0.2 seed="$seed" \
+    levyjepa train experiment="$experiment" ${path:+"$path"} data.holdout=0.2 seed="$seed" \
         trainer.progress=false run_dir="runs/search/$experiment/$name/seed-$seed" "$@"
 }
 
+if [ $# -eq 0 ] && [ "$experiment" = moving_digits ]; then
+    set -- base linear linear-rare linear-slow linear-weak time time-rare time-slow base-alone \
+        linear-alone linear-rare-alone linear-slow-alone linear-gaussian-alone base-long
+fi
 [ $# -gt 0 ] || set -- base wide linear tokens base-alone linear-alone wide-alone tokens-alone \
     linear-gaussian linear-gaussian-alone linear-strong linear-weak linear-lines linear-sides \
     linear-mixture linear-rare linear-calibrated tokens-gaussian tokens-variation linear-coarse \
