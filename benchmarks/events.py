@@ -1,6 +1,6 @@
 """Shot changes found by `levyjepa events` and by PySceneDetect's detectors, where they are known.
 
-    OMP_NUM_THREADS=1 python benchmarks/events.py
+    OMP_NUM_THREADS=1 python benchmarks/events.py [--checkpoint RUN...]
 
 needs av and scenedetect[opencv-headless]. The constants of `levyjepa.evaluation.events` were chosen
 on the seeds from 100 on; the table is of the seeds from 0 on, other sequences of the same clips.
@@ -26,7 +26,8 @@ from scenedetect import AdaptiveDetector, ContentDetector, detect  # pyright: ig
 from sklearn.datasets import load_sample_images
 
 from levyjepa.data.video import read_frames
-from levyjepa.evaluation.events import find_events
+from levyjepa.evaluation.events import Embed, embed_by, find_events
+from levyjepa.training.run import load
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 WIDTH, HEIGHT = 320, 180  # of what is shown, out of frames 1.5 times as wide and high
@@ -243,8 +244,14 @@ def _write(made: Made, path: Path) -> None:
         container.mux(stream.encode())
 
 
-def _levy(path: Path) -> list[int]:
-    return [event.frame for event in find_events(read_frames(path, (32, 32))).events]
+def _levy(path: Path, side: int = 32, embed: Embed | None = None) -> list[int]:
+    return [event.frame for event in find_events(read_frames(path, (side, side)), embed).events]
+
+
+def _learned(checkpoint: Path) -> Callable[[Path], list[int]]:
+    trained = load(checkpoint)
+    embed = embed_by(trained.network.encoder, trained.mean, trained.std)
+    return lambda path: _levy(path, trained.config.data.image_size, embed)
 
 
 def _content(path: Path) -> list[int]:
@@ -325,12 +332,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--seeds", type=int, default=12, help="sequences of each kind (12)")
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument(
+        "--checkpoint", type=Path, nargs="*", default=[], help="networks to try too"
+    )
     options = parser.parse_args()
+    detectors = DETECTORS | {path.name: _learned(path) for path in options.checkpoint}
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     scores: dict[tuple[str, str], Score] = {}
     with tempfile.TemporaryDirectory() as folder:
         for kind, path, changes, frames in _problems(options.data, Path(folder), seeds):
-            for name, find in DETECTORS.items():
+            for name, find in detectors.items():
                 start = time.process_time()
                 found = find(path)
                 seconds = time.process_time() - start
@@ -346,7 +357,7 @@ def main() -> None:
         print(f"| {kind} | {size} | {name} |", " | ".join(score.row()), "|")
     print("\n| detector | ms of CPU a frame | to levyjepa's |\n|---|---|---|")
     ours = scores["all", "levyjepa"].seconds
-    for name in DETECTORS:
+    for name in detectors:
         score = scores["all", name]
         print(
             f"| {name} | {1000 * score.seconds / score.frames:.2f} | {score.seconds / ours:.2f} |"
