@@ -1,21 +1,19 @@
-"""Do a frozen model's patch tokens follow a Lévy law? Layer by layer, stencil by stencil."""
+"""Each layer and stencil is asked for its law, its jumps, and what controls say."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from levyjepa.checks import count, floating
-from levyjepa.data import normalise
+from levyjepa.checks import floating
 from levyjepa.ecf import equispaced, null
-from levyjepa.evaluation.choice import FAMILIES, GAUSSIAN, JUMPS, NIG, Choice, Estimate, choose
-from levyjepa.evaluation.features import frozen
+from levyjepa.evaluation.choice import FAMILIES, GAUSSIAN, JUMPS, NIG, Choice, choose
+from levyjepa.evaluation.diagnose.estimates import jackknife, kurtosis, neighbours, together
+from levyjepa.evaluation.diagnose.record import Control, Finding, Goodness, Jumps, Side
 from levyjepa.inference import goodness_of_fit, jump_probability
 from levyjepa.lattice import Stencil, box, diamond, increments, line, room, tiling
 from levyjepa.laws import Law
-from levyjepa.models.backbone import Backbone
 
 STENCILS = (box(2), diamond(), line(2, 0), line(2, 1))
 LEAST = 8  # images
@@ -25,115 +23,6 @@ THIN = 64  # cells of each image that a test of fit sees
 MANY = 8.0  # expected jumps in a cell above which none can be told apart
 SIDES = (1, 2, 4)
 SHOWN = 6  # images with a jump map
-
-
-@dataclass(frozen=True)
-class Goodness:
-    """A fitted law against held-out increments of thinned, disjoint cells."""
-
-    deviations: float  # the statistic above its null mean, in null deviations
-    p_value: float
-    n: int
-
-
-@dataclass(frozen=True)
-class Side:
-    """Cells of `side` times the stencil's steps.
-
-    Of independent increments `variance`, over the volume's, is 1, `kurtosis` falls as 1 / volume,
-    and neither the increments of neighbouring cells (`neighbours`) nor their squared norms
-    (`energies`) correlate; these two are None where two cells don't fit.
-    """
-
-    side: int
-    variance: Estimate
-    kurtosis: Estimate
-    neighbours: Estimate | None
-    energies: Estimate | None
-
-
-@dataclass(frozen=True)
-class Jumps:
-    """What the better of the laws with discrete jumps says."""
-
-    family: str
-    law: Law
-    share: float  # of cells that hold a jump, judged from all directions together
-    expected: float  # by the law
-    together: Estimate  # correlation of P(jump) between two directions of a cell
-    channels: Estimate  # between two of the model's own channels, brought to one variance
-    isotropic: float  # either where the law holds, whose jumps strike all directions
-    maps: np.ndarray  # (SHOWN, h, w) P(jump) of the first images
-
-
-@dataclass(frozen=True)
-class Control:
-    """Other increments through the same procedure."""
-
-    kurtosis: Estimate
-    gain: Estimate | None  # of the normal inverse Gaussian law over the Gaussian
-    neighbours: Estimate | None
-    energies: Estimate | None
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One layer and one stencil."""
-
-    layer: str
-    stencil: str
-    volume: float  # of its cells
-    cells: int  # in each image
-    variance: float  # for a unit volume; 1 on average over the layer's stencils
-    spread: float  # of the variance over directions: deviation by mean
-    fixed: float  # share of the variance that all images have in common, place by place
-    kurtosis: Estimate
-    choice: Choice
-    goodness: Goodness
-    goodness_of_gaussian: Goodness
-    jumps: Jumps | None  # None where every cell holds many
-    sides: tuple[Side, ...]
-    gaussian: Control  # Gaussian increments of the tokens' covariance over directions
-    shuffled: Control  # the tokens shuffled over places and images: white noise
-    sample: np.ndarray  # held-out increments
-
-
-def read_fields(
-    backbone: Backbone,
-    images: Tensor,
-    layers: Sequence[int] | None = None,
-    device: str | torch.device = "cpu",
-) -> dict[str, Tensor]:
-    """The patch tokens of images, (N, h, w, C) by the layer's name.
-
-    Args:
-        backbone: The model.
-        images: (N, 3, H, W) of uint8.
-        layers: From 1 to its depth; None for four, evenly spaced, the last among them. A network
-            trained here adds "projected", which its prior sees.
-        device: Where to compute; the tokens end on the CPU.
-
-    Raises:
-        ValueError: A layer that there is not.
-    """
-    depth, projection = backbone.depth, backbone.projection
-    if layers is None:
-        layers = sorted({max(1, round(depth * k / 4)) for k in (1, 2, 3, 4)})
-    for layer in layers:
-        if not 1 <= count("layers", layer) <= depth:
-            raise ValueError(f"`layers` must be from 1 to {depth}, got {layer}.")
-    names = [f"layer {layer}" for layer in layers]
-    parts: dict[str, list[Tensor]] = {}
-    with frozen(nn.ModuleList([backbone.module, projection or nn.Identity()]).to(device)):
-        for some in images.split(32):
-            inputs = normalise(some.to(device), backbone.mean, backbone.std)
-            *found, last = backbone.tokens(inputs, [*layers, depth])
-            fields = dict(zip(names, found, strict=True))
-            if projection is not None:
-                fields["projected"] = projection(last)
-            for name, field in fields.items():
-                parts.setdefault(name, []).append(field.float().cpu())
-    return {name: torch.cat(each) for name, each in parts.items()}
 
 
 def diagnose(
@@ -253,7 +142,7 @@ def _find(
         variance=float(variance.mean()) / volume,
         spread=float(variance.std(correction=0) / variance.mean()),
         fixed=max(0.0, float(fixed)),
-        kurtosis=_kurtosis(steps),
+        kurtosis=kurtosis(steps),
         choice=choice,
         goodness=goodness,
         goodness_of_gaussian=goodness
@@ -298,51 +187,6 @@ def _covariance(steps: Tensor) -> Tensor:
     return covariance + ridge * torch.eye(len(covariance), dtype=steps.dtype)
 
 
-def _jackknife(moments: Sequence[Tensor], formula: Callable[..., Tensor]) -> Estimate:
-    """A formula of means over images; `moments` are (I,) each."""
-    table = torch.stack(list(moments))
-    n = table.shape[1]
-    less = formula(*((table.sum(1, keepdim=True) - table) / (n - 1)))
-    error = ((n - 1) * (less - less.mean()).square().mean()).sqrt()
-    return Estimate(float(formula(*table.mean(1))), float(error))
-
-
-def _kurtosis(steps: Tensor) -> Estimate:
-    second, fourth = steps.square().mean((1, 2)), (steps**4).mean((1, 2))
-    return _jackknife([second, fourth], lambda m2, m4: m4 / m2**2 - 3)
-
-
-def _correlation(a: Tensor, b: Tensor, centred: bool) -> Estimate:
-    """Of values (I, ...) in pairs, about their mean if `centred`, about 0 otherwise."""
-    values = [a, b, a * a, b * b, a * b]
-    if not centred:
-        values[:2] = [torch.zeros_like(a)] * 2
-    return _jackknife(
-        [value.flatten(1).mean(1) for value in values],
-        lambda a, b, aa, bb, ab: (ab - a * b) / ((aa - a * a) * (bb - b * b)).sqrt(),
-    )
-
-
-def _neighbours(
-    steps: Tensor, stencil: Stencil, grid: Sequence[int]
-) -> tuple[Estimate | None, Estimate | None]:
-    """Correlations of cells that share a face: of increments, and of their squared norms."""
-    laid = steps.unflatten(1, room(stencil, grid))
-    pairs = []
-    for step in stencil.steps:
-        if any(abs(n) >= size for n, size in zip(step, laid.shape[1:3], strict=True)):
-            continue
-        moves = list(zip(step, laid.shape[1:3], strict=True))
-        here = [slice(max(0, -n), size - max(0, n)) for n, size in moves]
-        there = [slice(max(0, n), size + min(0, n)) for n, size in moves]
-        pairs.append([laid[(slice(None), *at)].flatten(1, 2) for at in (here, there)])
-    if not pairs:
-        return None, None
-    a, b = (torch.cat(part, 1) for part in zip(*pairs, strict=True))
-    energies = _correlation(a.square().mean(-1), b.square().mean(-1), centred=True)
-    return _correlation(a, b, centred=False), energies
-
-
 def _side(field: Tensor, stencil: Stencil, side: int) -> Side | None:
     steps = [tuple(side * n for n in step) for step in stencil.steps]
     larger = Stencil.from_steps(steps)
@@ -353,19 +197,9 @@ def _side(field: Tensor, stencil: Stencil, side: int) -> Side | None:
     moments = [each.square().mean((1, 2)) for each in (large, small)]
     return Side(
         side,
-        _jackknife(moments, lambda many, one: many / one / ratio),
-        _kurtosis(large),
-        *_neighbours(large, larger, field.shape[1:3]),
-    )
-
-
-def _together(probability: Tensor) -> Estimate:
-    """Correlation of values (I, n, K) between two directions of a cell, their mean over pairs."""
-    k = probability.shape[-1]
-    middle = probability.mean(-1)
-    moments = [probability.mean((1, 2)), probability.square().mean((1, 2)), middle.square().mean(1)]
-    return _jackknife(
-        moments, lambda m, all_, mid: (k * (mid - m * m) / (all_ - m * m) - 1) / (k - 1)
+        jackknife(moments, lambda many, one: many / one / ratio),
+        kurtosis(large),
+        *neighbours(large, larger, field.shape[1:3]),
     )
 
 
@@ -396,9 +230,9 @@ def _jumps(
         law,
         float(every.mean()),
         -float(np.expm1(-expected)),
-        _together(alone),
-        _together(jump_probability(own, law, volume)),
-        _together(jump_probability(drawn, law, volume)).value,
+        together(alone),
+        together(jump_probability(own, law, volume)),
+        together(jump_probability(drawn, law, volume)).value,
         every[:SHOWN].unflatten(1, room(stencil, grid)).float().numpy(),
     )
 
@@ -410,4 +244,4 @@ def _control(
     families = {name: FAMILIES[name] for name in (GAUSSIAN, NIG)}
     tailed = choose(known, new, stencil.volume, families).of(NIG)
     gain = None if tailed is None else tailed.gain
-    return Control(_kurtosis(steps), gain, *_neighbours(steps, stencil, grid))
+    return Control(kurtosis(steps), gain, *neighbours(steps, stencil, grid))
