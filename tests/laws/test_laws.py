@@ -192,12 +192,12 @@ def test_student_t_equals_the_bessel_formula(nu):
     assert np.allclose(got, want, rtol=1e-9)
 
 
-@pytest.mark.parametrize("nu", [0.1, 2.0, 1e5])
+@pytest.mark.parametrize("nu", [1e-4, 0.1, 2.0, 1e5])
 def test_student_t_is_finite_and_differentiable_everywhere(nu):
     u = torch.tensor([0.0, 1e-30, 1e-3, 1.0, 1e3, 1e30], dtype=torch.float64, requires_grad=True)
     phi = StudentTJumps(nu).characteristic_function(u)
     (grad,) = torch.autograd.grad(phi.sum(), u)
-    assert phi[0].item() == pytest.approx(1, abs=1e-9)
+    assert phi[0].item() == 1
     assert grad.isfinite().all()
 
 

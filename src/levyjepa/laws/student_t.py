@@ -30,7 +30,7 @@ class StudentTJumps(Jumps):
     def phi(self, u: Tensor) -> Tensor:
         nu = torch.as_tensor(self.nu, dtype=torch.float64, device=u.device)
         nu = nu.clamp_max(1e7)  # within 1e-8 of normal
-        return _matern(nu / 2, nu * u**2)
+        return torch.where(u == 0, 1.0, _matern(nu / 2, nu * u**2))
 
     def tau_moments(self) -> tuple[Any, Any]:
         nu = self.nu
