@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from levyjepa.data import video
+from levyjepa.data import readers
 from levyjepa.data.video import UnreadableVideoError, Video, Videos, find_videos, read_frames
 
 av = pytest.importorskip("av", reason="videos are made by PyAV, which is not installed")
@@ -218,7 +218,7 @@ def test_torchcodec_reads_the_same_frames_where_pyav_is_missing(film, monkeypatc
     except (ImportError, RuntimeError):
         pytest.skip("torchcodec, or the FFmpeg libraries that it needs, is not installed")
     frames = list(read_frames(film))
-    monkeypatch.setattr(video, "find_spec", lambda name: name == "torchcodec")
+    monkeypatch.setattr(readers, "find_spec", lambda name: name == "torchcodec")
     others = list(read_frames(film))
     assert [number(frame.image) for frame in others] == list(range(30))
     np.testing.assert_allclose([f.time for f in others], [f.time for f in frames], atol=1e-6)

@@ -25,6 +25,7 @@ class DataConfig:
     image_size: int = 28  # pixels, of test images and of views that name no size
     frames: int | None = None  # of a clip; None: images
     stride: int = 1  # from one frame of a clip to the next
+    rate: float | None = None  # of a clip, frames a second by their times, in place of stride
     digits: tuple[int, int] = (1, 2)  # the least and the most in a scene of moving_digits
     batch_size: int = 96  # images or clips, before views, on each rank
     workers: int = 0  # loader processes
