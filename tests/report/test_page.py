@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from scipy import stats
 
@@ -334,6 +335,26 @@ def test_of_many_settings_names_say_what_differs_from_the_first(make_run, tmp_pa
     base = "“base” has flip=0.5, gray=0.2, patch_projection=mlp, kappa=1;"
     assert f"{base} the other names say what differs" in text
     assert "wide/seed-0 is unfinished" in text
+
+
+def test_kinds_of_increments_are_cells_of_their_own(make_run, tmp_path):
+    kinds = ("space", "time", "spacetime")
+    left = {"off": kinds, "full": kinds, "space": ("space",), "time": ("time",)}
+    for number, (name, some) in enumerate(left.items()):
+        for seed in (0, 1):
+            run = make_run(f"grid/{name}/seed-{seed}", gamma=float(name != "off"), seed=seed)
+            settings = yaml.safe_load((run / "config.yaml").read_text("utf-8"))
+            for kind in kinds:
+                settings["objective"][kind]["weight"] = float(kind in some)
+            (run / "config.yaml").write_text(yaml.safe_dump(settings), "utf-8")
+            found = {"linear_probe": {"accuracy": 0.1 * (1 + number)}}
+            (run / "evaluation.json").write_text(json.dumps(found), "utf-8")
+    text = Page(experiment_report(tmp_path / "grid")).text
+    space, time = (f"{other}.weight=0, spacetime.weight=0" for other in ("time", "space"))
+    told = {"gamma=0": 10, "gamma=1": 20, f"gamma=1, {space}": 30, f"gamma=1, {time}": 40}
+    for name, share in told.items():
+        assert f" {name} n = 2 seeds {share}.0 %" in text
+    assert f"gamma=1, {space} minus gamma=0 n = 2 pairs +20.0" in text
 
 
 def test_without_a_shared_seed_nothing_is_paired(make_run, tmp_path):

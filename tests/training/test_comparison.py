@@ -89,3 +89,21 @@ def test_names_are_short():
     settings = {"objective.gamma": 1.0, "objective.stencils": ["box(2)", "diamond()"]}
     assert cell_name(settings) == "gamma=1, stencils=box(2) + diamond()"
     assert cell_name({"trainer.compile": True, "data.limit": None}) == "compile=true, limit=none"
+
+
+def test_names_tell_settings_apart():
+    space = {"objective.time.weight": 0.0, "objective.spacetime.weight": 0.0}
+    assert cell_name(space) == "time.weight=0, spacetime.weight=0"
+    assert cell_name({"objective.law": "a", "objective.time.law": "b"}) == "law=a, time.law=b"
+    assert cell_name({"one.new": 1, "other.new": 2}) == "one.new=1, other.new=2"
+    close = [cell_name({"optimizer.lr": rate}) for rate in (0.00012345678, 0.00012345679)]
+    assert close[0] != close[1]
+    assert [row[0] for row in pairs(runs(space, space | {"objective.time.weight": 1.0}))] == [
+        "time.weight"
+    ]
+
+
+def test_two_settings_of_one_name_are_refused():
+    measured = [Measured("same", {"g": g}, 0, ALL) for g in (0, 1)]
+    with pytest.raises(ValueError, match="`runs` must give each setting a name of its own, got"):
+        compare(measured)

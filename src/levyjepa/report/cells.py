@@ -1,6 +1,6 @@
 """Runs gathered into cells (one setting, several seeds) and cells into groups to be compared."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,8 @@ def grouped(runs: Sequence[Run], named: Sequence[str] = ()) -> list[Group]:
     shared = [key for key in keys if not of_prior(key)] if varies else []
     gammas = sorted({run.gamma for run in runs} | {0.0})
     first = {key: runs[0].settings.get(key) for key in keys}
+    like = {_reader(found)(run) for run in runs if run.gamma == runs[0].gamma}
+    base = cell_name({GAMMA: runs[0].gamma}) if varies and len(like) == 1 else "base"
     groups = []
     for values, members in _by(runs, _reader(shared)):
         cells = []
@@ -71,7 +73,7 @@ def grouped(runs: Sequence[Run], named: Sequence[str] = ()) -> list[Group]:
         for _, same in each:
             settings = {key: same[0].settings.get(key) for key in keys}
             own = {key: value for key, value in settings.items() if value != first[key]}
-            name = cell_name(settings if len(keys) <= max(NAMED, len(named)) else own) or "base"
+            name = cell_name(settings if len(keys) <= max(NAMED, len(named)) else own) or base
             index = gammas.index(same[0].gamma) if apart else len(cells)
             ordered = sorted(same, key=lambda run: run.seed)
             cells.append(Cell(name, PALETTE[index % len(PALETTE)], ordered, settings))
@@ -153,5 +155,6 @@ def _by(runs: Sequence[Run], key: Callable[[Run], tuple]) -> list[tuple[tuple, l
     return list(found.items())
 
 
-def _reader(keys: Sequence[str]) -> Callable[[Run], tuple]:
-    return lambda run: tuple(shown(run.settings.get(key)) for key in keys)
+def _reader(keys: Iterable[str]) -> Callable[[Run], tuple]:
+    wanted = list(keys)
+    return lambda run: tuple(shown(run.settings.get(key)) for key in wanted)

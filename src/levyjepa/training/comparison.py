@@ -1,12 +1,16 @@
 """Runs that differ in their settings, paired by seed: means, differences, effect sizes."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from scipy import stats
+
+from levyjepa.conf.compose import flat, to_dict
+from levyjepa.conf.schema import Config
 
 SHARES = (
     "accuracy",
@@ -102,11 +106,18 @@ def compare(runs: Sequence[Measured], published: Mapping[str, float] | None = No
     Args:
         runs: All with the same keys in `settings`; of each cell, every seed once.
         published: The online probe's last accuracy seen elsewhere, by cell.
+
+    Raises:
+        ValueError: Two settings share a name.
     """
     cells: dict[str, dict[Any, dict[str, float]]] = {}
     settings: dict[str, dict[str, Any]] = {}
     for run in runs:
-        settings[run.cell] = run.settings
+        if settings.setdefault(run.cell, run.settings) != run.settings:
+            raise ValueError(
+                f"`runs` must give each setting a name of its own, got {run.cell} for both "
+                f"{settings[run.cell]} and {run.settings}."
+            )
         cells.setdefault(run.cell, {})[run.seed] = run.scores
     metrics = list(dict.fromkeys(metric for run in runs for metric in run.scores))
     table = []
@@ -166,15 +177,29 @@ def is_share(metric: str) -> bool:
 
 
 def cell_name(settings: Mapping[str, Any]) -> str:
-    """A setting without its seed: "gamma=1, kappa=0"."""
+    """A setting without its seed: "gamma=1, space.weight=0"."""
     return ", ".join(
-        f"{last(key)}={shown(value)}" for key, value in settings.items() if key != "seed"
+        f"{name}={shown(settings[key])}" for key, name in _short(settings).items() if key != "seed"
     )
 
 
-def last(key: str) -> str:
-    """The last part of a dotted key."""
-    return key.rsplit(".", 1)[-1]
+def _short(keys: Iterable[str]) -> dict[str, str]:
+    """The fewest last parts of each dotted key that no other setting, unless deeper, ends in."""
+    keys = list(keys)
+    known = {tuple(key.split(".")) for key in (*_schema(), *keys)}
+
+    def short(key: str) -> str:
+        parts = tuple(key.split("."))
+        others = [other for other in known if other != parts and len(other) <= len(parts)]
+        ends = (parts[-some:] for some in range(1, len(parts) + 1))
+        return ".".join(next(end for end in ends if not any(o[-len(end) :] == end for o in others)))
+
+    return {key: short(key) for key in keys}
+
+
+@cache
+def _schema() -> tuple[str, ...]:
+    return tuple(flat(to_dict(Config())))
 
 
 def shown(value: Any) -> str:
@@ -182,7 +207,8 @@ def shown(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     if isinstance(value, (int, float)):
-        return f"{value:g}"
+        short = f"{value:g}"
+        return short if float(short) == value else str(value)
     if isinstance(value, Mapping):
         return " ".join(f"{key} {shown(each)}" for key, each in value.items() if each is not None)
     if isinstance(value, (list, tuple)):
@@ -214,7 +240,7 @@ def _pairs(cells: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
         for place, cell in places.items():
             base = places.get((*place[:number], 0, *place[number + 1 :]))
             if base is not None and base != cell:
-                pairs.append((" and ".join(map(last, together)), cell, base))
+                pairs.append((" and ".join(_short(together).values()), cell, base))
     if len(cells) < math.prod(1 + max(side) for side in sides):
         first = next(iter(cells))
         met = {cell for _, cell, base in pairs if base == first}
