@@ -1,23 +1,26 @@
 """Where clips come from: moving digits, and folders of videos."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from levyjepa.conf.schema import DataConfig
 from levyjepa.data.clips import middle
-from levyjepa.data.common import Source, existing, parted, stratified
-from levyjepa.data.images import UNLABELLED, CorruptImageError
+from levyjepa.data.common import Source, existing, parted, statistics, stratified
+from levyjepa.data.images import UNLABELLED
 from levyjepa.data.moving_digits import LEAST, MovingDigits
 from levyjepa.data.video import Still, Video, Videos, find_videos
 
+log = logging.getLogger(__name__)
+
 CLIPS = {"train": 2000, "test": 400}  # of moving digits
 SAMPLE = 100  # videos whose colours are measured
+ALIKE = 1.05  # frame rates within this factor count as one
 
 
 class _Seen(Dataset):
@@ -46,6 +49,8 @@ def moving_digits(config: DataConfig) -> Source:
         )
     if config.stride != 1:
         raise ValueError(f"`data.stride` must be 1 for moving digits, got {config.stride}.")
+    if config.rate is not None:
+        raise ValueError(f"`data.rate` must be null for moving digits, got {config.rate}.")
     least, most = config.digits
     train, test = (
         MovingDigits(split, count, config.frames or 1, config.image_size, (least, most))
@@ -74,6 +79,8 @@ def videofolder(config: DataConfig) -> Source:
         ]
     size = 2 * config.image_size  # on the short side; crops are still taken from it
     train, test = (Videos(*split, size=size) for split in splits)
+    if config.rate is None:
+        _warn_of_paces([*train.videos, *test.videos], config.stride)
     return Source(folder.name, train, test, classes, *colours(train))
 
 
@@ -108,16 +115,22 @@ def _labelled(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[in
     return paths, [number[path.relative_to(folder).parts[0]] for path in paths]
 
 
+def _warn_of_paces(videos: Sequence[Video], stride: int) -> None:
+    """Say so where steps of `stride` frames last longer in one video than in another."""
+    paces = sorted(
+        ((len(video) - 1) / video.times[-1], str(video.path))
+        for video in videos
+        if video.times[-1] > 0
+    )
+    if paces and paces[-1][0] > ALIKE * paces[0][0]:
+        (least, slow), (most, fast) = paces[0], paces[-1]
+        log.warning(
+            "Videos run at %.4g (%s) to %.4g (%s) frames a second, and their clips are taken by "
+            "number of frames; data.rate=%.4g would take them by time.",
+            *(least, slow, most, fast, least / stride),
+        )
+
+
 def colours(videos: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of the pixels in [0, 1], for each channel, of a few videos' middles."""
-    moments: list[Tensor] = []
-    for index in np.random.default_rng(0).permutation(len(videos))[:SAMPLE]:
-        try:
-            pixels = middle(videos[int(index)][0], 1)[0].double().flatten(1) / 255
-        except CorruptImageError:
-            continue
-        moments.append(torch.stack([pixels.mean(1), pixels.square().mean(1)]))
-    if not moments:
-        raise ValueError("`data.path` must hold a video that can be decoded, got none.")
-    mean, square = torch.stack(moments).mean(0)
-    return tuple(mean.tolist()), tuple((square - mean**2).clamp(min=1e-6).sqrt().tolist())
+    """`statistics` of the frames in the middle of a few videos."""
+    return statistics(videos, SAMPLE, lambda video: middle(video, 1)[0].permute(1, 2, 0))

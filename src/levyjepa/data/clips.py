@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, rotate
 
-from levyjepa.data.video import Still, Video
+from levyjepa.data.video import Footage
 from levyjepa.data.views import Crops
 
 
@@ -31,16 +31,19 @@ class ClipCrops:
         crops: How frames are cropped.
         frames: Of a clip.
         stride: From one of its frames to the next.
+        rate: How many of them a second, in place of `stride`.
     """
 
-    def __init__(self, crops: Crops, frames: int, stride: int = 1) -> None:
-        self.crops, self.frames, self.stride = crops, frames, stride
+    def __init__(
+        self, crops: Crops, frames: int, stride: int = 1, rate: float | None = None
+    ) -> None:
+        self.crops, self.frames, self.stride, self.rate = crops, frames, stride, rate
 
-    def __call__(self, video: Video | Still, key: Sequence[int]) -> ClipViews:
+    def __call__(self, video: Footage, key: Sequence[int]) -> ClipViews:
         """Draw a clip and its views: a pure function of video and key, as (seed, epoch, index)."""
         random = np.random.default_rng(key)
-        starts = max(len(video) - (self.frames - 1) * self.stride, 1)
-        clip = video.clip(int(random.integers(starts)), self.frames, self.stride)
+        form = self.frames, self.stride, self.rate
+        clip = video.clip(int(random.integers(video.starts(*form))), *form)
         views, valid = [], []
         for group in self.crops.config.groups:
             length = group.frames or self.frames
@@ -58,7 +61,7 @@ class ClipCrops:
         return ClipViews(tuple(views), tuple(valid))
 
 
-def middle(video: Video | Still, frames: int, stride: int = 1) -> Tensor:
+def middle(video: Footage, frames: int, stride: int = 1, rate: float | None = None) -> Tensor:
     """The frames (T, 3, H, W) of the clip in the middle of a video; beyond its end the last one."""
-    spare = len(video) - 1 - (frames - 1) * stride
-    return video.clip(max(spare // 2, 0), frames, stride).frames
+    starts = video.starts(frames, stride, rate)
+    return video.clip((starts - 1) // 2, frames, stride, rate).frames

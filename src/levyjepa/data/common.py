@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from levyjepa.conf.schema import DataConfig
-from levyjepa.data.images import CorruptImageError, Images
+from levyjepa.data.images import CorruptImageError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 
@@ -85,16 +85,28 @@ def stratified(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
 
 
-def statistics(images: Images, most: int = 500) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of the pixels in [0, 1], for each channel, over a fixed sample."""
-    moments = []
+def statistics(
+    images: Any, most: int = 500, pixels_of: Callable[[Any], Any] = np.asarray
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of the pixels in [0, 1], for each channel, over a fixed sample.
+
+    Args:
+        images: a map-style data set of (image, label), or of (video, label).
+        most: so many of them.
+        pixels_of: an image to its pixels (..., 3) of uint8.
+
+    Raises:
+        ValueError: none of them can be decoded.
+    """
+    moments, corrupt = [], None
     for index in np.random.default_rng(0).permutation(len(images))[:most]:
         try:
-            pixels = np.asarray(images[int(index)][0]).reshape(-1, 3) / 255
-        except CorruptImageError:
+            pixels = np.asarray(pixels_of(images[int(index)][0])).reshape(-1, 3) / 255
+        except CorruptImageError as error:
+            corrupt = error
             continue
         moments.append((pixels.mean(0), (pixels**2).mean(0)))
     if not moments:
-        raise ValueError(f"No image can be decoded, as {images.name(0)}.")
+        raise ValueError(f"No image or video can be decoded, as {corrupt}.")
     mean, square = np.mean(moments, 0)
     return tuple(mean.tolist()), tuple(np.sqrt(np.maximum(square - mean**2, 1e-6)).tolist())

@@ -66,7 +66,7 @@ def train_loader(
         )
     crops: Any = Crops(views, config.image_size)
     if config.frames is not None:
-        crops = ClipCrops(crops, config.frames, config.stride)
+        crops = ClipCrops(crops, config.frames, config.stride, config.rate)
     return DataLoader(
         _Views(source.train, crops, seed),
         batch_sampler=Order(size, config.batch_size, seed, rank, world_size, start),
@@ -152,7 +152,7 @@ class _Whole(Dataset):
         try:
             image, label = self.images[index]
             if frames is not None:
-                image = middle(image, frames, self.config.stride)
+                image = middle(image, frames, self.config.stride, self.config.rate)
         except CorruptImageError as error:
             return str(error)
         return whole(image, size), label

@@ -1,6 +1,7 @@
 """Frames of a video with the times at which they are shown, one after another or as clips."""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from levyjepa.data.readers import (
 log = logging.getLogger(__name__)
 
 FILMS = frozenset((".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv"))
+ROUNDING = 1e-3  # seconds; Matroska states times in whole milliseconds
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames at a stride; beyond the video's end the last is repeated and not valid."""
+    """Frames at a stride or rate; beyond the video's end the last is repeated and not valid."""
 
     frames: Tensor  # (T, 3, H, W) of uint8
     times: Tensor  # (T,) of float64, seconds after the video's first frame
@@ -79,7 +81,59 @@ def _numbered(path: Path, size: Size | None, rate: float) -> Iterator[Frame]:
             raise UnreadableVideoError(f"`video` must hold frames, got none in {path}.")
 
 
-class Video:
+class Footage(ABC):
+    """Frames read by number, each shown at its own time."""
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    @abstractmethod
+    def times(self) -> np.ndarray:
+        """(n,), seconds after the first frame at which each is shown."""
+
+    @abstractmethod
+    def frames_at(self, indices: np.ndarray) -> Tensor:
+        """The frames of given numbers, (n, 3, H, W) of uint8."""
+
+    def starts(self, length: int, stride: int = 1, rate: float | None = None) -> int:
+        """How many frames, from the first on, begin a clip that ends within the video; at least 1.
+
+        Args:
+            length, stride, rate: Of the clip, as of `clip`.
+        """
+        count("length", length)
+        if rate is None:
+            return max(len(self) - (length - 1) * count("stride", stride), 1)
+        latest = self.times[-1] - (length - 1) / positive("rate", rate)
+        return max(int(np.searchsorted(self.times, latest + ROUNDING, "right")), 1)
+
+    def clip(self, start: int, length: int, stride: int = 1, rate: float | None = None) -> Clip:
+        """Read `length` frames from number `start` on.
+
+        Args:
+            start: The number of the first.
+            length: How many.
+            stride: From one to the next, in numbers.
+            rate: How many a second, in place of `stride`: the k-th is the one that is shown k /
+                `rate` seconds after the first, whatever the video's own rate.
+        """
+        count("length", length)
+        if not 0 <= start < len(self):
+            raise ValueError(f"`start` must be at least 0 and below {len(self)}, got {start}.")
+        times, steps = self.times, np.arange(length)
+        if rate is None:
+            wanted = start + count("stride", stride) * steps
+            indices, valid = wanted.clip(max=len(self) - 1), wanted < len(self)
+        else:
+            wanted = times[start] + steps / positive("rate", rate)
+            indices = np.searchsorted(times, wanted + ROUNDING, "right") - 1
+            valid = wanted <= times[-1] + ROUNDING
+        shown = torch.from_numpy(times[indices])
+        return Clip(self.frames_at(indices), shown, torch.from_numpy(valid))
+
+
+class Video(Footage):
     """A video whose frames are read by number.
 
     Args:
@@ -102,27 +156,14 @@ class Video:
             if not len(self._stamps):
                 raise UnreadableVideoError(f"`video` must hold frames, got none in {self.path}.")
 
-    def __len__(self) -> int:
-        return len(self._stamps)
-
     @property
     def times(self) -> np.ndarray:
         """(n,), seconds after the first frame at which each is shown."""
         return self._stamps - self._stamps[0]
 
-    def clip(self, start: int, length: int, stride: int = 1) -> Clip:
-        """Read `length` frames from number `start` on, every `stride`-th."""
-        count("length", length)
-        count("stride", stride)
-        if not 0 <= start < len(self):
-            raise ValueError(f"`start` must be at least 0 and below {len(self)}, got {start}.")
-        wanted = start + stride * np.arange(length)
-        indices = wanted.clip(max=len(self) - 1)
-        return Clip(
-            torch.from_numpy(self.take(indices)).permute(0, 3, 1, 2),
-            torch.from_numpy(self.times[indices]),
-            torch.from_numpy(wanted < len(self)),
-        )
+    def frames_at(self, indices: np.ndarray) -> Tensor:
+        """The frames of given numbers, (n, 3, H, W) of uint8."""
+        return torch.from_numpy(self.take(indices)).permute(0, 3, 1, 2)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Read the frames of given numbers, (n, H, W, 3) of uint8."""
@@ -136,20 +177,20 @@ class Video:
             return np.stack(images)[place]
 
 
-class Still:
-    """Frames in memory, read as a `Video` is."""
+class Still(Footage):
+    """Frames in memory, one a second."""
 
     def __init__(self, frames: Tensor) -> None:
         self.frames = frames  # (n, 3, H, W) of uint8
 
-    def __len__(self) -> int:
-        return len(self.frames)
+    @property
+    def times(self) -> np.ndarray:
+        """(n,), seconds after the first frame at which each is shown."""
+        return np.arange(len(self.frames), dtype=np.float64)
 
-    def clip(self, start: int, length: int, stride: int = 1) -> Clip:
-        """Take `length` frames from number `start` on, every `stride`-th."""
-        wanted = start + stride * torch.arange(length)
-        indices = wanted.clamp(max=len(self) - 1)
-        return Clip(self.frames[indices], indices.double(), wanted < len(self))
+    def frames_at(self, indices: np.ndarray) -> Tensor:
+        """The frames of given numbers, (n, 3, H, W) of uint8."""
+        return self.frames[torch.from_numpy(indices)]
 
 
 class Videos(Dataset):
