@@ -10,6 +10,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from levyjepa.cli import main
+from levyjepa.cli.door import COMMANDS
+from levyjepa.cli.scores import table
 from levyjepa.conf.schema import DataConfig
 from levyjepa.data import load_source
 from levyjepa.training import run
@@ -62,7 +64,7 @@ def test_no_command_shows_help(capsys):
     assert "|demo|exp1|exp2" in said
 
 
-@pytest.mark.parametrize("command", ["train", "experiment", "evaluate", "jumps", "report"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself_with_an_example(command, capsys):
     with pytest.raises(SystemExit) as done:
         main([command, "--help"])
@@ -104,7 +106,8 @@ def test_a_finished_run_is_kept(here, capsys):
         (["report", "nowhere"], "`DIR` must be a folder, but there is none at nowhere"),
         (["report", "first", "nowhere"], "`DIR` must be a folder, but there is none at nowhere"),
         (["experiment"], "needs a grid"),
-        (["evaluate", "nowhere.ckpt"], "`checkpoint` must be a file, got nowhere.ckpt"),
+        (["evaluate", "nowhere"], "must be a run folder, or a file of a checkpoint, got nowhere"),
+        (["evaluate", "images"], "got images, a folder without checkpoints/last.ckpt"),
         (["evaluate", "images/0/0.png"], "is no checkpoint"),
         (["jumps", "first/checkpoints/last.ckpt", "nowhere.png"], "`image` must be a file"),
         (["jumps", "first/checkpoints/last.ckpt", "first/config.yaml"], "must be a picture"),
@@ -141,10 +144,53 @@ def test_a_setting_with_dashes_is_shown_without(words, capsys):
     assert "a setting has no dashes: objective.gamma=" in capsys.readouterr().err
 
 
-def test_an_unknown_command_ends_with_2(capsys):
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["trian", "data=mnist5k"], "did you mean `levyjepa train`?"),
+        (["nothing"], "There are: train, experiment, evaluate"),
+        (["--settings"], "a command comes first, as in `levyjepa train --settings`"),
+        (["data=mnist5k"], "a command comes first, as in `levyjepa train data=mnist5k`"),
+    ],
+)
+def test_what_is_no_command_is_answered_by_the_nearest(words, hint, capsys):
     with pytest.raises(SystemExit) as done:
-        main(["trane"])
+        main(words)
     assert done.value.code == 2
+    assert hint in capsys.readouterr().err
+
+
+def test_scores_are_a_table_with_a_row_for_each_measure():
+    text = table(
+        {
+            "segmentation/miou": 0.5,
+            "linear_probe": 0.8349,
+            "low_shot/1_percent": 0.2,
+            "random_encoder/linear_probe": 0.5,
+            "random_encoder/segmentation/miou": float("nan"),
+            "pixels/boundaries/sobel/best_f": 1.0,
+            "representation/levy/box(2)": 0.3,  # no share
+        }
+    )
+    assert [line.split() for line in text.splitlines()] == [
+        ["percent", "trained", "untrained", "pixels"],
+        ["labels", "Linear", "probe", "83.5", "50.0"],
+        ["few", "labels", "1", "%", "20.0"],
+        ["masks", "Segmentation,", "mIoU", "50.0"],
+        ["Boundaries,", "sobel,", "best", "F", "100.0"],
+    ]
+    assert (
+        len(
+            {
+                line.index(number)
+                for line, number in zip(
+                    text.splitlines()[1:4], ("83.5", "20.0", "50.0"), strict=True
+                )
+            }
+        )
+        == 1
+    )
+    assert table({}) == ""
 
 
 def test_a_traceback_is_shown_when_asked_for():
@@ -202,10 +248,11 @@ def test_evaluate_judges_a_run_folder_s_last_checkpoint_and_renews_its_pictures(
     assert main(["evaluate", "first"]) == 0
     assert "jump_size" in np.load(here / "first/gallery.npz")
     assert (here / "first/checkpoints/last.images.json").is_file()
-    said = capsys.readouterr().out
-    assert "linear probe: " in said
-    assert "random encoder, knn: " in said
-    assert "pixels, linear probe: " in said
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2] == "written: first/checkpoints/last.images.json"
+    assert said[-1].startswith("written: first/gallery.npz; `levyjepa report first` draws")
+    assert sum("trained  untrained  pixels" in line for line in said) == 2
+    assert sum("kNN" in line for line in said) == 4  # of embeddings and mean tokens, twice
 
 
 def test_jumps_are_drawn_over_pictures_of_any_shape(here):

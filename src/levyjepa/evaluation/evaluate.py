@@ -46,6 +46,7 @@ def evaluate(
     views: ViewsConfig | None = None,
     progress: Callable[[str], None] = lambda what: None,
     show: Callable[[str, Overlays], None] = lambda name, shown: None,
+    baselines: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Judge frozen features by labels, by masks, by scenes and by their own health.
 
@@ -63,6 +64,8 @@ def evaluate(
         views: Of which two are drawn to measure alignment; None leaves it out.
         progress: Told what begins.
         show: As `judge_by_masks` takes it; the network is called "network".
+        baselines: What an evaluation that differs in nothing but the network's weights found under
+            "random_encoder" and "pixels"; None finds it.
 
     Returns:
         What `evaluation.json` holds: of labelled images "linear_probe", "knn" and "low_shot", a
@@ -77,7 +80,9 @@ def evaluate(
     if source.classes and source.test is None:
         raise ValueError(f"`source` must have test images to be evaluated, got {source.name}.")
     prepare = partial(normalise, mean=source.mean, std=source.std)
-    networks = {"network": network, "random_encoder": network.untrained(seed)}
+    networks = {"network": network}
+    if baselines is None:
+        networks["random_encoder"] = network.untrained(seed)
     found: dict[str, dict[str, Any]] = {"network": {}, "random_encoder": {}, "pixels": {}}
     if source.classes and source.test is not None:
         train = test_loader(subset(source.train, limit, seed), config)
@@ -86,7 +91,9 @@ def evaluate(
             name: partial(extract, model, normalise=prepare, device=device)
             for name, model in networks.items()
         }
-        for name, features in (read | {"pixels": pixels}).items():
+        if baselines is None:
+            read["pixels"] = pixels
+        for name, features in read.items():
             progress(f"{name}: features of all images")
             seen, judged = features(train), features(test)
             progress(f"{name}: linear probe and nearest neighbours")
@@ -121,6 +128,7 @@ def evaluate(
             trained={"network": tuple(stencil for stencil, _ in kept.values())} if prior else None,
             holdout=config.holdout > 0,
             limit=limit if config.limit is None else config.limit,
+            pixels=baselines is None,
             progress=progress,
             show=show,
         )
@@ -138,7 +146,8 @@ def evaluate(
         )
         for name, scores in by_clips.items():
             found[name] |= scores
-    return {**found.pop("network"), **{name: scores for name, scores in found.items() if scores}}
+    own = found.pop("network")
+    return {**own, **(baselines or {name: scores for name, scores in found.items() if scores})}
 
 
 def subset(dataset: Dataset, limit: int | None, seed: int) -> Dataset:

@@ -31,6 +31,7 @@ def judge_by_masks(
     trained: Mapping[str, Sequence[Stencil]] | None = None,
     holdout: bool = False,
     limit: int | None = None,
+    pixels: bool = True,
     progress: Callable[[str], None] = lambda what: None,
     show: Callable[[str, Overlays], None] = lambda name, shown: None,
 ) -> dict[str, dict[str, Any]]:
@@ -47,11 +48,12 @@ def judge_by_masks(
         holdout: Judge a fifth of the training images, of consecutive ones, and fit the rest; the
             validation split stays unseen.
         limit: At most so many images of a split, evenly spaced; None for all.
+        pixels: Whether to judge raw pixels too.
         progress: Told what begins.
         show: Given a network's name and a few images with the masks that its tokens tell.
 
     Returns:
-        For each network, and "pixels": "segmentation", and "boundaries" of several maps, at a
+        For each network, and for "pixels": "segmentation", and "boundaries" of several maps, at a
         tolerance of .02 of the diagonal. "jumps" and "increments" are read from the projected
         field by boxes and lines, "tokens" is the gradient of the tokens; "sobel" that of the
         images' brightness, "sobel_patches" the same averaged over each patch.
@@ -96,6 +98,8 @@ def judge_by_masks(
             )
         scores["boundaries"] = {key: boundaries(read) for key, read in maps.items()}
         found[name] = scores
+    if not pixels:
+        return found
     progress("pixels: segmentation and boundaries")
     side = next(iter(networks.values())).encoder.vit.patch_embed.patch_size[0]
     edges = sobel(seen)

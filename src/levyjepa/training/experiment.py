@@ -80,7 +80,7 @@ def run_experiment(overrides: list[str]) -> ExperimentResult:
     sides = [f"{key}={','.join(grid.sides[key])}" for key in order]
     with initialize_config_dir(str(FOLDER), job_name="levyjepa", version_base="1.3"):
         hydra: Any = GlobalHydra.instance().hydra
-        task = partial(_cell, root=root, keys=list(grid.sides))
+        task = partial(_cell, root=root, keys=list(grid.sides), baselines={})
         lines = [*grid.lines, *sides, f"hydra.sweep.dir='{root}'"]
         batches = hydra.multirun("config", task, lines, False)
     cells = [job.return_value for batch in batches for job in batch]
@@ -227,7 +227,7 @@ def _written(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _cell(settings: DictConfig, root: Path, keys: list[str]) -> Cell:
+def _cell(settings: DictConfig, root: Path, keys: list[str], baselines: dict[str, Any]) -> Cell:
     """Hydra's job: one run; a failure is a result, so that the other cells go on."""
     parsed = parse(list(HydraConfig.get().overrides.task))
     given = {override.key_or_group: override.value() for override in parsed}
@@ -237,7 +237,7 @@ def _cell(settings: DictConfig, root: Path, keys: list[str]) -> Cell:
     try:
         config = settled(settings, parsed)
         log.info("%s%s", run_dir, ": finished before" if is_finished(run_dir) else "")
-        result = train(replace(config, run_dir=str(run_dir)))
+        result = train(replace(config, run_dir=str(run_dir)), baselines)
     except Exception as error:
         log.debug("%s failed", run_dir, exc_info=True)
         reason = " ".join(f"{type(error).__name__}: {error}".split())

@@ -26,6 +26,7 @@ from levyjepa.evaluation.filmstrip import filmstrips
 from levyjepa.lattice import Stencil
 from levyjepa.laws import Law
 from levyjepa.models import Network
+from levyjepa.training.comparison import BASELINES
 from levyjepa.training.fit import Interrupted, fit, stop_on_signal
 from levyjepa.training.module import LevyJEPA, build_objective, laws_of
 
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 FREE = ("run_dir", "experiment", "logger", "data.workers", "trainer.progress", "trainer.evaluate")
 NAMED = 20  # classes
+LOSS = ("prior", "gamma", "kappa", "lamb", "num_directions", "knots")  # no baseline's business
 
 _DEFAULTS = flat(to_dict(Config()))
 
@@ -84,11 +86,20 @@ class Trained:
         return self
 
 
-def train(config: Config) -> RunResult:
+@dataclass(frozen=True)
+class Judged:
+    """What was found of a network, as `evaluation.json` holds it, and the files written of it."""
+
+    found: dict[str, Any]
+    written: list[Path]
+
+
+def train(config: Config, baselines: dict[str, Any] | None = None) -> RunResult:
     """Train and evaluate, into a run folder; go on where a folder of the same settings stopped.
 
     Args:
         config: Every setting; `run_dir` None makes a folder in `runs/`.
+        baselines: Of runs before in the same process, as `judge` takes them.
 
     Raises:
         RunFolderError: The folder holds a run of other settings, or something else.
@@ -107,14 +118,14 @@ def train(config: Config) -> RunResult:
     module = LevyJEPA(config, source.classes, source.mean, source.std)
     _admit(run_dir, config, write=True)
     if rank_zero_only.rank == 0:
-        log.info(_described(source))
+        log.info(_described(source, "images" if config.data.frames is None else "clips"))
     last = run_dir / "checkpoints" / "last.ckpt"
     step = _read_checkpoint(last)["global_step"] if last.is_file() else 0
     with stop_on_signal(run_dir) as stop:
         trainer = fit(module, source, run_dir, step, stop)
     if config.trainer.evaluate and trainer.is_global_zero:
         try:
-            _evaluate(config, source, module, trainer, run_dir)
+            _evaluate(config, source, module, trainer, run_dir, baselines)
         except KeyboardInterrupt as error:
             raise Interrupted(run_dir) from error
     return _result(run_dir, kept=False)
@@ -162,9 +173,18 @@ def load(checkpoint: str | Path) -> Trained:
 
 
 def checkpoint_file(path: str | Path) -> Path:
-    """The last checkpoint of a run folder, and any other path as it is."""
+    """The last checkpoint of a run folder, and a file as it is; CheckpointError for neither."""
     path = Path(path)
-    return path / "checkpoints" / "last.ckpt" if (path / "config.yaml").is_file() else path
+    if path.is_file():
+        return path
+    last = path / "checkpoints" / "last.ckpt"
+    if last.is_file():
+        return last
+    got = f"got {path}, which is not there."
+    if path.is_dir():
+        run = (path / "config.yaml").is_file()
+        got = f"got {path}, a {'run ' * run}folder without {last.relative_to(path)}."
+    raise CheckpointError(f"`checkpoint` must be a run folder, or a file of a checkpoint, {got}")
 
 
 @contextmanager
@@ -186,7 +206,8 @@ def judge(
     source: Source,
     device: str | torch.device,
     folder: Path | None = None,
-) -> dict[str, Any]:
+    baselines: dict[str, Any] | None = None,
+) -> Judged:
     """Evaluate a network, and write what the report shows of it into a run's folder.
 
     Args:
@@ -197,27 +218,32 @@ def judge(
         device: Where networks compute.
         folder: Takes `gallery.npz`, of clips `clips.npz`, and `segmentation.npz` where there are
             masks.
-
-    Returns:
-        What `evaluation.json` holds.
+        baselines: What was found of the untrained network and of pixels, by all that it depends
+            on; read, or filled, so that runs that share them find them once.
     """
     where: Any = {"device": device, "seed": config.seed}
+    written: list[Path] = []
     prior = config.objective.gamma > 0
     law = next(iter(tested.values()))[1]
+    kept = {} if baselines is None else baselines
+    shared = _shared(config)
 
     def show(name: str, shown: Overlays) -> None:
         if folder is not None and name == "network":
             shown.save(folder / "segmentation.npz")
+            written.append(folder / "segmentation.npz")
 
     with stages(config.trainer.progress) as progress:
         if folder is not None and config.data.frames is None:
             progress("pictures for the report")
             shown = gallery(network, source, config.data, law, rescale=not prior, **where)
             shown.save(folder / "gallery.npz")
+            written.append(folder / "gallery.npz")
         elif folder is not None:
             progress("clips for the report")
             filmstrips(network, source, config.data, device).save(folder / "clips.npz")
-        return {"labelled": bool(source.classes)} | evaluate(
+            written.append(folder / "clips.npz")
+        found = evaluate(
             network,
             source,
             config.data,
@@ -227,18 +253,36 @@ def judge(
             views=config.views,
             progress=progress,
             show=show,
+            baselines=kept.get(shared) if shared else None,
             **where,
         )
+    if shared:
+        kept[shared] = {name: found[name] for name in BASELINES if name in found}
+    return Judged({"labelled": bool(source.classes)} | found, written)
+
+
+def _shared(config: Config) -> str:
+    """All that the baselines of a run depend on, as text; none where a law is learned."""
+    if config.objective.learnable:
+        return ""
+    settings = to_dict(config)
+    settings["objective"] = {k: v for k, v in settings["objective"].items() if k not in LOSS}
+    return json.dumps([settings[key] for key in ("data", "views", "model", "objective", "seed")])
 
 
 def _evaluate(
-    config: Config, source: Source, module: LevyJEPA, trainer: Trainer, run_dir: Path
+    config: Config,
+    source: Source,
+    module: LevyJEPA,
+    trainer: Trainer,
+    run_dir: Path,
+    baselines: dict[str, Any] | None,
 ) -> None:
     """Write pictures, then `evaluation.json`, which says that a run is finished."""
     device = trainer.strategy.root_device
-    found = judge(module.network, module.tested, config, source, device, run_dir)
+    judged = judge(module.network, module.tested, config, source, device, run_dir, baselines)
     part = run_dir / "evaluation.json.part"
-    part.write_text(json.dumps(found, indent=2), "utf-8")
+    part.write_text(json.dumps(judged.found, indent=2), "utf-8")
     part.rename(run_dir / "evaluation.json")
 
 
@@ -281,13 +325,13 @@ def other_setting(path: Path, wanted: dict[str, Any], but: Collection[str] = ())
     return None
 
 
-def _described(source: Source) -> str:
-    """How many images there are, and of which classes."""
+def _described(source: Source, things: str) -> str:
+    """How many images or clips there are, and of which classes."""
     train: Any = source.train
     test: Any = source.test or ()
     names = ", ".join(source.classes[:NAMED]) + (", …" if len(source.classes) > NAMED else "")
     classes = f" of {len(source.classes)} classes: {names}" if source.classes else ", no labels"
-    return f"{source.name}: {len(train):,} training and {len(test):,} test images{classes}"
+    return f"{source.name}: {len(train):,} training and {len(test):,} test {things}{classes}"
 
 
 def _admit(run_dir: Path, config: Config, write: bool = False) -> None:
@@ -312,8 +356,6 @@ def _plain(settings: Any) -> Any:
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError(f"`checkpoint` must be a file, got {path}.")
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:

@@ -1,0 +1,5 @@
+import sys
+
+from levyjepa.cli.door import main
+
+sys.exit(main())
