@@ -4,9 +4,7 @@ import csv
 import json
 import weakref
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,23 +61,6 @@ def frames(images: np.ndarray, rate: float = 25.0) -> Iterator[Frame]:
 
 def starts(images: np.ndarray) -> list[int]:
     return [event.frame for event in find_events(frames(images)).events]
-
-
-def write(path: Path, images: np.ndarray, times: list[int] | None = None) -> Path:
-    """Encode images, at 25 a second or at times in milliseconds."""
-    av = pytest.importorskip("av", reason="videos are made by PyAV, which is not installed")
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": "18"})
-        stream.height, stream.width, stream.pix_fmt = *images[0].shape[:2], "yuv420p"
-        if times:
-            stream.codec_context.time_base = Fraction(1, 1000)
-        for index, image in enumerate(images):
-            frame = av.VideoFrame.from_ndarray(image, "rgb24")
-            if times:
-                frame.pts, frame.time_base = times[index], Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
 
 
 def test_the_five_cuts_of_a_film_are_found_at_their_frames(shared_data):
@@ -190,39 +171,28 @@ def test_frames_may_change_their_size():
     assert [event.frame for event in found.events] == [60]
 
 
-def test_times_are_those_of_a_variable_frame_rate(tmp_path):
+def test_times_are_those_of_a_variable_frame_rate(tmp_path, write_film):
     times = np.random.default_rng(0).integers(10, 90, 60).cumsum()
     times -= times[0]
-    path = write(tmp_path / "x.mkv", np.concatenate([shot(0), shot(2)]), times.tolist())
+    images = np.concatenate([shot(0), shot(2)])
+    path = write_film(tmp_path / "x.mkv", images, times.tolist(), crf="18")
     (event,) = find_events(read_frames(path, (32, 32))).events
     assert event.frame == 30
     assert event.time == pytest.approx(times[30] / 1000, abs=1e-3)
 
 
-def test_a_video_stored_sideways_has_its_cut(tmp_path):
-    path = write(tmp_path / "phone.mp4", np.concatenate([shot(0), shot(2)]))
-    content = path.read_bytes()
-    at = content.index(b"tkhd") + 44  # the matrix; this one turns clockwise
-    numbers = (0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000)
-    matrix = b"".join(value.to_bytes(4, "big", signed=True) for value in numbers)
-    path.write_bytes(content[:at] + matrix + content[at + 36 :])
+def test_a_video_stored_sideways_has_its_cut(tmp_path, write_film):
+    images = np.concatenate([shot(0), shot(2)])
+    path = write_film(tmp_path / "phone.mp4", images, sideways=True, crf="18")
     assert next(read_frames(path)).image.shape == (WIDTH, HEIGHT, 3)
     assert [event.frame for event in find_events(read_frames(path)).events] == [30]
 
 
-def test_a_file_that_is_cut_short_or_holds_only_sound_is_named(tmp_path):
-    av = pytest.importorskip("av", reason="videos are made by PyAV, which is not installed")
-    whole = write(tmp_path / "whole.mp4", shot(0)).read_bytes()
+def test_a_file_that_is_cut_short_or_holds_only_sound_is_named(tmp_path, write_film, write_sound):
+    whole = write_film(tmp_path / "whole.mp4", shot(0)).read_bytes()
     short = tmp_path / "short.mp4"
     short.write_bytes(whole[: len(whole) // 2])
-    sound = tmp_path / "sound.mp4"
-    with av.open(str(sound), "w") as container:
-        stream = container.add_stream("aac", rate=44100)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
-        frame.rate = 44100
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    for path in (short, sound):
+    for path in (short, write_sound(tmp_path / "sound.mp4")):
         with pytest.raises(UnreadableVideoError, match=path.name):
             find_events(read_frames(path))
 
