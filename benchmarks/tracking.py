@@ -23,15 +23,10 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from levyjepa.data import normalise
+from levyjepa.data.davis import open_davis, write_clips
 from levyjepa.data.moving_digits import MovingDigits
 from levyjepa.evaluation.features import fields, patches
-from levyjepa.evaluation.tracking import (
-    Tracking,
-    evaluate_davis,
-    open_davis,
-    time_jumps,
-    write_clips,
-)
+from levyjepa.evaluation.tracking import Tracking, evaluate_davis, time_jumps
 from levyjepa.inference import fit
 from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps, Law
 from levyjepa.models import Encoder
@@ -132,7 +127,7 @@ def main() -> None:
             base = None
             for rule, jumps in (("crossed", None), ("kept", partial(time_jumps, law=law))):
                 found = evaluate_davis(
-                    folder / "test",
+                    open_davis(folder / "test"),
                     encode,
                     folder / "masks" / f"{number}-{rule}",
                     side=options.side,

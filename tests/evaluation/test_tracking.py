@@ -7,6 +7,7 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 from torch.nn.functional import normalize, one_hot
 
+from levyjepa.data.davis import open_davis, write_clips, write_masks
 from levyjepa.data.moving_digits import MovingDigits
 from levyjepa.evaluation.features import patches
 from levyjepa.evaluation.tracking import (
@@ -16,15 +17,12 @@ from levyjepa.evaluation.tracking import (
     cuts,
     evaluate_davis,
     first_masks,
-    open_davis,
     propagate,
     region_similarity,
     score,
     score_results,
     time_jumps,
     track,
-    write_clips,
-    write_masks,
 )
 from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps
 
@@ -330,8 +328,9 @@ def test_clips_are_read_back(clips, root):
         error = (one.frames().float() - clip.frames.float()).abs().mean()
         assert error < 5  # JPEG, of 255
         wanted = first_masks(clip.masks)
-        assert one.given().keys() == wanted.keys()
-        assert all(torch.equal(one.given()[t], mask) for t, mask in wanted.items())
+        given = first_masks(one.masks())
+        assert given.keys() == wanted.keys()
+        assert all(torch.equal(given[t], mask) for t, mask in wanted.items())
 
 
 def test_masks_are_written_as_davis_reads_them(clips, root, tmp_path):
@@ -357,10 +356,10 @@ def test_pixels_follow_digits_better_than_a_mask_that_stays(root, tmp_path):
     def encode(frames: torch.Tensor) -> torch.Tensor:
         return patches(frames, 4)
 
-    found = evaluate_davis(root, encode, tmp_path / "masks", side=128, multiple=4)
+    found = evaluate_davis(open_davis(root), encode, tmp_path / "masks", side=128, multiple=4)
     sequences = open_davis(root)
     for one in sequences:
-        given = one.given()
+        given = first_masks(one.masks())
         still = torch.zeros(len(one.images), 64, 64, dtype=torch.uint8)
         for t, mask in given.items():
             still[t:][:, mask > 0] = mask[mask > 0]
@@ -405,10 +404,10 @@ def test_folders_that_miss_something_are_named(root, tmp_path):
     with pytest.raises(ValueError, match=r"must be \(64, 64\), got \(32, 32\)"):
         score_results(tmp_path, sequences[:1])
     (masks / "00003.png").unlink()
-    assert 0 in sequences[0].given()  # later masks may be missing
+    assert 0 in sequences[0].masks()  # later masks may be missing
     (masks / "00000.png").unlink()
     with pytest.raises(FileNotFoundError, match="00000 must have a mask of its first frame"):
-        sequences[0].given()
+        sequences[0].masks()
     images = root / "JPEGImages" / "480p"
     Image.new("RGB", (32, 32)).save(images / "00001" / "00002.jpg")
     with pytest.raises(ValueError, match="images of one size"):

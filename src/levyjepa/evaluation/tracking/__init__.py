@@ -1,14 +1,7 @@
 """Objects followed through a clip by the likeness of tokens, and DAVIS 2017's measures."""
 
-from levyjepa.evaluation.tracking.davis import (
-    VideoSequence,
-    evaluate_davis,
-    open_davis,
-    score_results,
-    track,
-    write_clips,
-    write_masks,
-)
+from levyjepa.evaluation.tracking.davis import evaluate_davis, score_results, track
+from levyjepa.evaluation.tracking.judge import judge_sequences
 from levyjepa.evaluation.tracking.metrics import (
     Measure,
     ObjectScore,
@@ -23,18 +16,15 @@ __all__ = [
     "Measure",
     "ObjectScore",
     "Tracking",
-    "VideoSequence",
     "contour_accuracy",
     "cuts",
     "evaluate_davis",
     "first_masks",
-    "open_davis",
+    "judge_sequences",
     "propagate",
     "region_similarity",
     "score",
     "score_results",
     "time_jumps",
     "track",
-    "write_clips",
-    "write_masks",
 ]
