@@ -103,6 +103,7 @@ def test_settings_survive_a_file():
         ("trainer.progress=maybe", "`trainer.progress` must be true or false"),
         ("seed=0,1", "`seed` must be one value, got 0,1"),
         ("seed", "An override must read `key=value`"),
+        ("cifar10", "An override must read `key=value`, as data=cifar10"),
         ("experiment.name=mine", "needs a preset"),
         ("objective.gamma=-1", "`objective.gamma` must"),
         ("objective.gamma=nan", "`objective.gamma` must"),
@@ -134,6 +135,37 @@ def test_settings_survive_a_file():
 def test_a_wrong_setting_is_named(override, message):
     with pytest.raises(ConfigError, match=message):
         compose([override])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("data=moving_digits views=lejepa", "`views=lejepa` is of images, .* write views=clips"),
+        ("data=hub data.path=x data.frames=8", "`views=lejepa` is of images, .* write views=clips"),
+        ("data=moving_digits views=multicrop", "`views=multicrop` is of images"),
+        ("views=clips", "`views=clips` is of clips, and data.source=mnist5k gives images"),
+        ("data=cifar10 model=video_tiny", "`model=video_tiny` is of clips, .* write model=tiny"),
+        ("data=cifar10 data.frames=8", "`data.frames` must be null for data.source=cifar10"),
+        ("data=moving_digits data.frames=null", "`data.frames` must be a number of frames"),
+        ("model.mixer_depth=2", "`model.mixer_depth` is of clips"),
+        ("model.name=videomae", "`model.name=videomae` is of clips"),
+        ("data=videofolder data.digits=[1,3]", "`data.digits` is of moving_digits"),
+    ],
+)
+def test_what_is_of_clips_is_refused_for_images_and_the_reverse(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        compose(overrides.split())
+
+
+def test_views_that_fit_both_images_and_clips_are_taken_by_both():
+    for views in ("plain", "digits"):
+        assert compose(["data=moving_digits", f"views={views}"]).data.frames == 8
+        assert compose([f"views={views}"]).data.frames is None
+    assert compose(["data=moving_digits", "model=tiny"]).model.patch_size == 4
+    with pytest.raises(ConfigError, match="`data` must be clips, as the checkpoint's own, got im"):
+        amend(compose(["data=moving_digits"]), ["data=mnist5k"])
+    with pytest.raises(ConfigError, match="`data` must be images, as the checkpoint's own"):
+        amend(compose([]), ["data=moving_digits"])
 
 
 def test_a_grid_too_small_matters_only_with_the_prior():

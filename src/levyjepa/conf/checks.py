@@ -1,12 +1,12 @@
 """What no type says: ranges, names, and settings that must fit each other."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from levyjepa import lattice, laws
 from levyjepa.checks import count, not_negative, positive
-from levyjepa.conf.schema import Config, ModelConfig, TermConfig
+from levyjepa.conf.schema import Config, DataConfig, ModelConfig, TermConfig
 from levyjepa.objectives.video import KINDS
 
 SOURCES = (
@@ -22,6 +22,13 @@ SOURCES = (
     "videofolder",
 )
 OF_CLIPS = ("moving_digits", "videofolder")
+CLIPS_INSTEAD = {"views=lejepa": "views=clips", "views=multicrop": "views=clips"}
+IMAGES_INSTEAD = {
+    "views=clips": "views=lejepa",
+    "model=video_tiny": "model=tiny",
+    "model=video_small": "model=vit_s8",
+}
+VIDEO_MODELS = ("videomae", "vjepa2")
 PROBABILITIES = ("flip", "jitter", "gray", "blur", "solarize")
 STRENGTHS = ("brightness", "contrast", "saturation", "hue", "rotation")
 
@@ -98,6 +105,25 @@ def check(config: Config) -> None:
         raise ConfigError(str(error)) from error
 
 
+def check_presets(chosen: Mapping[str, str], source: str, frames: int | None) -> None:
+    """Raise ConfigError where a preset is of images and the data is of clips, or the reverse.
+
+    Args:
+        chosen: Presets by group, as {"views": "lejepa"}.
+        source: `data.source`.
+        frames: `data.frames`.
+    """
+    clips = source in OF_CLIPS or (source == "hub" and frames is not None)
+    kinds = ("images", "clips") if clips else ("clips", "images")
+    for wrong, right in (CLIPS_INSTEAD if clips else IMAGES_INSTEAD).items():
+        group, _, name = wrong.partition("=")
+        if chosen.get(group) == name:
+            raise ConfigError(
+                f"`{wrong}` is of {kinds[0]}, and data.source={source} gives {kinds[1]}; "
+                f"write {right}."
+            )
+
+
 def _clips(config: Config) -> None:
     """Frames go with sources of clips, and windows of frames fit a clip."""
     data, groups = config.data, config.views.groups
@@ -111,16 +137,24 @@ def _clips(config: Config) -> None:
     least, most = data.digits
     count("data.digits", least)
     count("data.digits", most, least)
+    if data.source != "moving_digits" and tuple(data.digits) != DataConfig().digits:
+        raise ValueError(f"`data.digits` is of moving_digits, not of data.source={data.source}.")
     if clips:
         count("data.frames", data.frames, 2)
     else:
         for key, value, plain in (
             ("data.stride", data.stride, 1),
             ("objective.pace", config.objective.pace, 1),
+            ("model.mixer_depth", config.model.mixer_depth, 1),
             *((f"objective.{k}", getattr(config.objective, k), TermConfig()) for k in KINDS),
         ):
             if value != plain:
                 raise ValueError(f"`{key}` is of clips, which data.source={data.source} has not.")
+        if config.model.name in VIDEO_MODELS:
+            raise ValueError(
+                f"`model.name={config.model.name}` is of clips, which data.source={data.source} "
+                "has not."
+            )
     for i, group in enumerate(groups):
         if group.frames is not None and not 2 <= group.frames <= (data.frames or 0):
             raise ValueError(

@@ -12,10 +12,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from levyjepa.conf.checks import ConfigError, check
+from levyjepa.conf.checks import ConfigError, check, check_presets
 from levyjepa.conf.schema import Config, ExperimentConfig
 
 FOLDER = Path(__file__).parent
@@ -42,9 +42,14 @@ def compose(overrides: list[str]) -> Config:
             )
     with initialize_config_dir(str(FOLDER), job_name="levyjepa", version_base="1.3"):
         try:
-            composed = hydra_compose("config", [override.input_line or "" for override in parsed])
+            composed = hydra_compose(
+                "config", [o.input_line or "" for o in parsed], return_hydra_config=True
+            )
         except (HydraException, OmegaConfBaseException) as error:
             raise _explained(error) from error
+    with open_dict(composed):
+        chosen = dict(composed.pop("hydra").runtime.choices)
+    check_presets(chosen, composed.data.source, composed.data.frames)
     return settled(composed, parsed)
 
 
@@ -91,11 +96,17 @@ def amend(config: Config, overrides: list[str]) -> Config:
             raise ConfigError(
                 f"`{override.key_or_group}` is the checkpoint's own; only `data` may change here."
             )
-    settings = to_dict(config)
+    settings: Any = to_dict(config)
     if any(line.startswith("data=") for line in overrides):
         settings["data"] = to_dict(compose(overrides))["data"]
-        return from_dict(settings)
-    return from_dict(OmegaConf.merge(settings, OmegaConf.from_dotlist(overrides)))
+    else:
+        merged: Any = OmegaConf.merge(settings, OmegaConf.from_dotlist(overrides))
+        settings = OmegaConf.to_container(merged)
+    frames = settings["data"]["frames"]
+    if (frames is None) != (config.data.frames is None):
+        kinds = ("clips", "images") if frames is None else ("images", "clips")
+        raise ConfigError(f"`data` must be {kinds[0]}, as the checkpoint's own, got {kinds[1]}.")
+    return from_dict(settings)
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -116,6 +127,9 @@ def flat(tree: dict[str, Any], stem: str = "") -> dict[str, Any]:
 def parse(overrides: list[str]) -> list[Override]:
     """Parse overrides; raise ConfigError where one names no key and no preset."""
     ConfigStore.instance().store("schema", Config)
+    for word in (line for line in overrides if "=" not in line):
+        if groups := [group for group in GROUPS if word in _presets(group)]:
+            raise ConfigError(f"An override must read `key=value`, as {groups[0]}={word}.")
     lines = [f"++{line}" if line.startswith(FREE) else _quoted(line) for line in overrides]
     try:
         parsed = OverridesParser.create().parse_overrides(lines)

@@ -9,7 +9,7 @@ class DataConfig:
     """Where images or clips come from; `data=NAME` picks a preset."""
 
     # mnist5k, cifar10, imagenette, hub, parquet, folder, unlabelled, segmentation, moving_digits,
-    # videofolder
+    # videofolder, davis
     source: str = "mnist5k"
     path: str | None = None  # a folder, or the id of a hub data set
     subset: str | None = None  # the hub data set's configuration, as "160px" of Imagenette
