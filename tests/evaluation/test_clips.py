@@ -195,6 +195,25 @@ def test_tokens_of_two_frames(at):
         assert found["tracking"]["j_mean"] == 1 - 1.5 / SQUARE**2
 
 
+def test_intervals_are_over_clips():
+    def vague(clips: Tensor) -> Tensor:
+        grain = torch.Generator().manual_seed(1)
+        tokens = one_hot(clips)
+        return tokens + 0.4 * torch.randn(tokens.shape, generator=grain)
+
+    found = judge(Seer(vague), steady(), steady())
+    leaves = found["tracking"], found["tracking"]["cuts"], found["jumps"]["tokens"]["objects"]
+    for leaf, names in zip(
+        leaves, (("j_and_f", "there"),) * 2 + (("average_precision", "f1"),), strict=True
+    ):
+        assert set(leaf["intervals"]) == set(names)  # no object is ever gone
+        for name, (low, high) in leaf["intervals"].items():
+            assert 0 <= low < leaf[name] < high <= 1
+    assert (
+        judge(Seer(vague), steady(), [teleport(3)])["jumps"]["tokens"]["objects"]["intervals"] == {}
+    )
+
+
 def test_pixels_are_judged_on_the_same_grid():
     found = judge_clips(
         {"network": Seer(lambda c: one_hot(c, 2))}, steady(), steady(), Tensor.float
