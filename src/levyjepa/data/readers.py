@@ -194,18 +194,16 @@ class TorchCodec:
 
     def stream(self, size: Size | None) -> Iterator[tuple[float, float, np.ndarray]]:
         decoder = self._open(size)
-        for start in range(0, len(decoder), 16):
-            batch = decoder.get_frames_in_range(start, min(start + 16, len(decoder)))
-            for row in zip(batch.pts_seconds, batch.duration_seconds, batch.data, strict=True):
-                yield float(row[0]), float(row[1]), row[2].numpy()
+        for index in range(len(decoder)):  # a batch would have one size, and is no faster
+            frame = decoder.get_frame_at(index)
+            yield frame.pts_seconds, frame.duration_seconds, frame.data.numpy()
 
     def stamps(self) -> np.ndarray:
-        decoder = self._open(None)
-        every = range(len(decoder))
-        return np.array([decoder.get_frame_at(index).pts_seconds for index in every])
+        return np.array([time for time, _, _ in self.stream(None)])
 
     def pick(self, stamps: np.ndarray, indices: np.ndarray, size: Size | None) -> list[np.ndarray]:
-        return list(self._open(size).get_frames_at(indices.tolist()).data.numpy())
+        decoder = self._open(size)
+        return [decoder.get_frame_at(index).data.numpy() for index in indices.tolist()]
 
     def _open(self, size: Size | None) -> Any:
         from torchcodec.decoders import VideoDecoder  # pyright: ignore

@@ -215,14 +215,18 @@ class Videos(Dataset):
         self.videos: list[Video] = []
         self.labels: list[int] = []
         self.unreadable: list[str] = []
+        reason = None
         for path, label in zip(paths, labels or [UNLABELLED] * len(paths), strict=True):
             try:
                 self.videos.append(Video(path, size))
                 self.labels.append(label)
-            except UnreadableVideoError:
+            except UnreadableVideoError as error:
                 self.unreadable.append(str(path))
+                reason = error
         if not self.videos:
-            raise ValueError(f"`paths` must hold a readable video, got {len(paths)} without one.")
+            raise ValueError(
+                f"`paths` must hold a readable video, got {len(paths)} without one: {reason}"
+            ) from reason
         if self.unreadable:
             names = ", ".join(self.unreadable[:10])
             log.warning(
