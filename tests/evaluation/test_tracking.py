@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,11 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 from torch.nn.functional import normalize, one_hot
 
+from levyjepa.conf.schema import ModelConfig
+from levyjepa.data import normalise
 from levyjepa.data.davis import open_davis, write_clips, write_masks
 from levyjepa.data.moving_digits import MovingDigits
-from levyjepa.evaluation.features import patches
+from levyjepa.evaluation.features import fields, patches
 from levyjepa.evaluation.tracking import (
     Measure,
     Tracking,
@@ -17,6 +20,7 @@ from levyjepa.evaluation.tracking import (
     cuts,
     evaluate_davis,
     first_masks,
+    judge_sequences,
     propagate,
     region_similarity,
     score,
@@ -25,6 +29,7 @@ from levyjepa.evaluation.tracking import (
     track,
 )
 from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps
+from levyjepa.models import Network
 
 
 def ids(*rows: str) -> torch.Tensor:
@@ -368,6 +373,58 @@ def test_pixels_follow_digits_better_than_a_mask_that_stays(root, tmp_path):
         assert Image.open(tmp_path / "masks" / one.name / "00001.png").getpalette() == palette
     assert found.j_and_f > score_results(tmp_path / "still", sequences).j_and_f + 0.1
     assert found == score_results(tmp_path / "masks", sequences)
+
+
+def small(frames: int | None, name: str = "vit_tiny_patch16_224", **settings) -> Network:
+    config = ModelConfig(
+        name,
+        mixer_depth=0,
+        pooling="mean",
+        embedding_dim=8,
+        drop_path=0.0,
+        overrides=settings or {"embed_dim": 12, "depth": 1, "num_heads": 2},
+        patch_size=8,
+        projection_hidden=8,
+        patch_projection_hidden=8,
+    )
+    return Network(config, 32, 0, False, frames).untrained(0)
+
+
+def test_networks_follow_as_their_tokens_do(root, tmp_path):
+    prepare = partial(normalise, mean=(0.2,) * 3, std=(0.2,) * 3)
+    sequences, network = open_davis(root), small(None)
+    found = judge_sequences({"network": network}, sequences, prepare, 32, tmp_path / "judged")
+    encoders = {
+        "network": lambda frames: fields(network, frames, prepare),
+        "pixels": lambda frames: patches(frames, 8),
+    }
+    for name, encode in encoders.items():
+        wanted = evaluate_davis(sequences, encode, tmp_path / "wanted", side=64, multiple=8)
+        assert found[name]["tracking"] == wanted.as_dict()
+        assert score_results(tmp_path / "judged" / name, sequences) == wanted
+
+
+def test_a_network_of_clips_that_mixes_no_frames_follows_as_one_of_images(root, tmp_path):
+    clips = small(3)  # eight frames are no multiple
+    images = small(None)
+    clips.encoder.image.load_state_dict(images.encoder.state_dict())
+    prepare = partial(normalise, mean=(0.2,) * 3, std=(0.2,) * 3)
+    held = open_davis(root), prepare, 32, tmp_path
+    one = judge_sequences({"clips": clips}, *held, frames=3, pixels=False)
+    other = judge_sequences({"images": images}, *held, pixels=False)
+    assert one == {"clips": other["images"]}
+
+
+def test_a_network_bound_to_its_size_follows_at_that_size(root, tmp_path):
+    pytest.importorskip("transformers")
+    widths = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    network = small(4, "videomae", **widths)  # tokens of two frames
+    sequences = open_davis(root)
+    prepare = partial(normalise, mean=(0.2,) * 3, std=(0.2,) * 3)
+    found = judge_sequences({"a": network}, sequences, prepare, 32, tmp_path, frames=4)
+    masks = Image.open(tmp_path / "a" / "00000" / "00007.png")
+    assert masks.size == (64, 64)
+    assert found["a"]["tracking"]["objects"] == found["pixels"]["tracking"]["objects"] > 0
 
 
 @pytest.mark.parametrize(

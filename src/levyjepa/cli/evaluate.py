@@ -25,10 +25,16 @@ def _run(options: Namespace) -> int:
     source = load_source(config.data)
     run_dir = checkpoint.parent.parent
     own = (run_dir / "config.yaml").is_file() and _same(config.data, trained.config.data)
-    judged = judge(
-        trained.network, trained.tested, config, source, device(config), run_dir if own else None
-    )
     path = checkpoint.with_suffix(f".{source.name}.json")
+    judged = judge(
+        trained.network,
+        trained.tested,
+        config,
+        source,
+        device(config),
+        run_dir if own else None,
+        followed=path.with_suffix(""),
+    )
     path.write_text(json.dumps(judged.found, indent=2), "utf-8")
     show_scores(judged.found)
     out(f"written: {path}")

@@ -20,8 +20,10 @@ SOURCES = (
     "segmentation",
     "moving_digits",
     "videofolder",
+    "davis",
 )
 OF_CLIPS = ("moving_digits", "videofolder")
+OF_BOTH = ("hub", "davis")  # of clips where data.frames says so
 CLIPS_INSTEAD = {"views=lejepa": "views=clips", "views=multicrop": "views=clips"}
 IMAGES_INSTEAD = {
     "views=clips": "views=lejepa",
@@ -113,7 +115,7 @@ def check_presets(chosen: Mapping[str, str], source: str, frames: int | None) ->
         source: `data.source`.
         frames: `data.frames`.
     """
-    clips = source in OF_CLIPS or (source == "hub" and frames is not None)
+    clips = source in OF_CLIPS or (source in OF_BOTH and frames is not None)
     kinds = ("images", "clips") if clips else ("clips", "images")
     for wrong, right in (CLIPS_INSTEAD if clips else IMAGES_INSTEAD).items():
         group, _, name = wrong.partition("=")
@@ -128,7 +130,7 @@ def _clips(config: Config) -> None:
     """Frames go with sources of clips, and windows of frames fit a clip."""
     data, groups = config.data, config.views.groups
     clips = data.frames is not None
-    if data.source != "hub" and clips != (data.source in OF_CLIPS):
+    if data.source not in OF_BOTH and clips != (data.source in OF_CLIPS):
         wanted = "null" if clips else "a number of frames"
         raise ValueError(
             f"`data.frames` must be {wanted} for data.source={data.source}, got {data.frames}."

@@ -22,7 +22,8 @@ class Source:
     label -1 where there is none; `test` is None where there are no test images. `classes` is empty
     where there are no labels; `mean` and `std` are of the pixels in [0, 1], for each channel.
     `masks` opens a `SegmentationSource`, where pixels have classes, at a size (H, W);
-    `scenes` holds the training and the test clips as `DigitClip`, where all is known of them.
+    `scenes` holds the training and the test clips as `DigitClip`, where all is known of them;
+    `sequences` each `VideoSequence` whose objects are to be followed.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Source:
     std: tuple[float, ...]
     masks: Callable[[tuple[int, int]], Any] | None = None
     scenes: tuple[Any, Any] | None = None
+    sequences: tuple[Any, ...] | None = None
 
 
 def existing(config: DataConfig) -> Path:

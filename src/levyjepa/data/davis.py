@@ -12,8 +12,12 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from levyjepa.conf.schema import DataConfig
+from levyjepa.data.clip_sources import colours
+from levyjepa.data.common import Source, existing, statistics
 from levyjepa.data.images import CorruptImageError, Images
 from levyjepa.data.segmentation import read_ids
+from levyjepa.data.video import Videos
 
 RESOLUTION = "480p"
 
@@ -65,6 +69,22 @@ class VideoSequence:
             )
         there = {t: path for t, path in enumerate(self.annotations) if path.is_file()}
         return {t: _read_mask(path) for t, path in there.items()}
+
+
+def davis(config: DataConfig) -> Source:
+    """Frames, or clips, of the training list's sequences; those of the test list are followed."""
+    if config.holdout:
+        raise ValueError(f"`data.holdout` must be 0 for data=davis, got {config.holdout:g}.")
+    root = existing(config)
+    lists = [open_davis(root, subset) for subset in (config.train_split, config.test_split)]
+    if config.frames is None:
+        images = [Images([path for one in some for path in one.images]) for some in lists]
+        measured = statistics(images[0])
+    else:
+        size = 2 * config.image_size  # on the short side; crops are still taken from it
+        images = [Videos([one.images[0].parent for one in some], size=size) for some in lists]
+        measured = colours(images[0])
+    return Source(root.name, *images, (), *measured, sequences=lists[1])
 
 
 def open_davis(root: str | Path, subset: str = "val") -> tuple[VideoSequence, ...]:

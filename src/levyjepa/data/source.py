@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, Subset
 from levyjepa.conf.schema import DataConfig
 from levyjepa.data.clip_sources import moving_digits, videofolder
 from levyjepa.data.common import Source, stratified
+from levyjepa.data.davis import davis
 from levyjepa.data.folders import folder, segmentation, unlabelled
 from levyjepa.data.hub import hub, parquet
 from levyjepa.data.images import UNLABELLED
@@ -64,7 +65,9 @@ def _few(source: Source, limit: int) -> Source:
     """At most so many images of each split."""
     test = None if source.test is None else _drawn(source.test, limit)
     scenes = source.scenes and (_drawn(source.scenes[0], limit), _drawn(source.scenes[1], limit))
-    return replace(source, train=_drawn(source.train, limit), test=test, scenes=scenes)
+    sequences = source.sequences and source.sequences[:limit]
+    train = _drawn(source.train, limit)
+    return replace(source, train=train, test=test, scenes=scenes, sequences=sequences)
 
 
 def _drawn(images: Any, limit: int) -> Dataset:
@@ -97,4 +100,5 @@ _SOURCES: dict[str, Callable[[DataConfig], Source]] = {
     "segmentation": segmentation,
     "moving_digits": moving_digits,
     "videofolder": videofolder,
+    "davis": davis,
 }

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ from levyjepa.evaluation.masks import judge_by_masks
 from levyjepa.evaluation.probe import linear_probe, low_shot
 from levyjepa.evaluation.representation import examine
 from levyjepa.evaluation.segmentation import Overlays
+from levyjepa.evaluation.tracking import judge_sequences
 from levyjepa.lattice import Stencil
 from levyjepa.laws import Law
 from levyjepa.models import Network
@@ -47,8 +50,9 @@ def evaluate(
     progress: Callable[[str], None] = lambda what: None,
     show: Callable[[str, Overlays], None] = lambda name, shown: None,
     baselines: Mapping[str, Any] | None = None,
+    followed: Path | None = None,
 ) -> dict[str, Any]:
-    """Judge frozen features by labels, by masks, by scenes and by their own health.
+    """Judge frozen features by labels, masks, scenes, objects followed and their own health.
 
     Args:
         network: What was trained.
@@ -66,12 +70,14 @@ def evaluate(
         show: As `judge_by_masks` takes it; the network is called "network".
         baselines: What an evaluation that differs in nothing but the network's weights found under
             "random_encoder" and "pixels"; None finds it.
+        followed: Where masks of sequences' objects are written; None writes none.
 
     Returns:
         What `evaluation.json` holds: of labelled images "linear_probe", "knn" and "low_shot", a
         leaf {"accuracy", "n", ...} each, and "mean_token" with the first two of the mean patch
         token in the place of the embedding; of images with masks "segmentation" and
-        "boundaries"; of scenes what `judge_clips` gives; of two images or more "representation".
+        "boundaries"; of scenes what `judge_clips` gives, of sequences what `judge_sequences` does;
+        of two images or more "representation".
         The same under "random_encoder" and, as far as it has them, under "pixels".
 
     Raises:
@@ -145,6 +151,21 @@ def evaluate(
             progress=progress,
         )
         for name, scores in by_clips.items():
+            found[name] |= scores
+    if source.sequences:
+        with TemporaryDirectory() as passing:
+            by_objects = judge_sequences(
+                networks,
+                source.sequences,
+                prepare,
+                config.image_size,
+                followed or Path(passing),
+                device,
+                frames=config.frames,
+                pixels=baselines is None,
+                progress=progress,
+            )
+        for name, scores in by_objects.items():
             found[name] |= scores
     own = found.pop("network")
     return {**own, **(baselines or {name: scores for name, scores in found.items() if scores})}

@@ -12,7 +12,7 @@ from levyjepa.training.comparison import Comparison, Measured, cell_name, compar
 IGNORED = ("seed", "run_dir", "logger.", "experiment", "trainer.progress", "trainer.devices")
 IGNORED += ("trainer.evaluate", "data.workers")
 GAMMA = "objective.gamma"
-KINDS = ("hub", "parquet", "folder", "unlabelled", "segmentation", "videofolder", "frames")
+KINDS = ("hub", "parquet", "folder", "unlabelled", "segmentation", "videofolder", "davis", "frames")
 PRIOR = ("objective.", "model.patch_projection")
 SHARED = ("objective.kappa", "objective.lamb", "objective.num_directions", "objective.knots")
 NAMED = 3  # settings that stand in a cell's name; of more, those that differ from the first cell

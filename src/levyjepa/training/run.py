@@ -207,6 +207,7 @@ def judge(
     device: str | torch.device,
     folder: Path | None = None,
     baselines: dict[str, Any] | None = None,
+    followed: Path | None = None,
 ) -> Judged:
     """Evaluate a network, and write what the report shows of it into a run's folder.
 
@@ -220,6 +221,7 @@ def judge(
             masks.
         baselines: What was found of the untrained network and of pixels, by all that it depends
             on; read, or filled, so that runs that share them find them once.
+        followed: Takes the masks of objects followed through sequences, if there are any.
     """
     where: Any = {"device": device, "seed": config.seed}
     written: list[Path] = []
@@ -254,8 +256,11 @@ def judge(
             progress=progress,
             show=show,
             baselines=kept.get(shared) if shared else None,
+            followed=followed,
             **where,
         )
+    if followed is not None and source.sequences:
+        written.append(followed)
     if shared:
         kept[shared] = {name: found[name] for name in BASELINES if name in found}
     return Judged({"labelled": bool(source.classes)} | found, written)
@@ -280,7 +285,10 @@ def _evaluate(
 ) -> None:
     """Write pictures, then `evaluation.json`, which says that a run is finished."""
     device = trainer.strategy.root_device
-    judged = judge(module.network, module.tested, config, source, device, run_dir, baselines)
+    followed = run_dir / "followed"
+    judged = judge(
+        module.network, module.tested, config, source, device, run_dir, baselines, followed
+    )
     part = run_dir / "evaluation.json.part"
     part.write_text(json.dumps(judged.found, indent=2), "utf-8")
     part.rename(run_dir / "evaluation.json")
