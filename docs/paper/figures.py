@@ -32,6 +32,7 @@ from levyjepa.laws import (
     NormalInverseGaussian,
     VarianceGamma,
 )
+from levyjepa.objectives import LevyRegularizer, VideoRegularizer
 
 OUT = Path(__file__).parent / "figures"
 REFERENCE = Brownian(0.125) + CompoundPoisson(2.0, LaplaceJumps(1.0))  # the original experiments'
@@ -45,21 +46,30 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def sheet() -> None:
-    """A Brownian sheet, a Lévy sheet, and the increments of the latter."""
-    calm = Brownian(0.125)
-    law = calm + CompoundPoisson(0.004, LaplaceJumps(0.3))
-    fields = [sample_sheet(part, box(2), (48, 48), 1, 1, seeded(3)) for part in (calm, law)]
-    panels = [*fields, increments(fields[1], box(2)).view(1, 47, 47, 1)]
-    figure, axes = plt.subplots(1, 3, figsize=(6.1, 1.95), layout="constrained")
-    titles = ("a Brownian sheet", "a sheet with jumps", "increments of the latter")
-    for axis, panel, title in zip(axes, panels, titles, strict=True):
-        limit = panel.abs().max().item()
-        color = "RdBu_r" if title == titles[2] else "viridis"
-        scale = {"vmin": -limit, "vmax": limit} if title == titles[2] else {}
-        image = axis.imshow(panel[0, ..., 0], cmap=color, interpolation="nearest", **scale)
-        figure.colorbar(image, ax=axis, shrink=0.85)
+    """Fields of one variance, without and with jumps, and what tells them apart."""
+    law = Brownian(0.125) + CompoundPoisson(0.05, LaplaceJumps(0.5))
+    smooth = Brownian(law.variance() ** 0.5)
+    fields = [sample_sheet(part, box(2), (25, 25), 16, 1, seeded(7)) for part in (smooth, law)]
+    moves = [increments(field, box(2)) for field in fields]
+    figure, axes = plt.subplots(1, 4, figsize=(6.1, 1.6), layout="constrained")
+    titles = ("Gaussian increments", "rare jumps", "the latter's increments")
+    panels = [fields[0], fields[1], moves[1].view(1, 24, 24, 16)]
+    for axis, panel, title in zip(axes[:3], panels, titles, strict=True):
+        values = panel[0, ..., 0]
+        limit = values.abs().max().item()
+        color = "RdBu_r" if panel is panels[2] else "viridis"
+        scale = {"vmin": -limit, "vmax": limit} if panel is panels[2] else {}
+        axis.imshow(values, cmap=color, interpolation="nearest", **scale)
         axis.set(title=title, xticks=[], yticks=[])
         axis.spines[:].set_visible(True)
+    row, column = (panels[2][0, ..., 0].abs() > 6 * 0.125).nonzero().T
+    axes[2].plot(column, row, "o", mfc="none", color="black", ms=5, mew=0.5)
+    u = torch.linspace(0, 16, 161)
+    for x, color, name in zip(moves, (ORANGE, BLUE), ("Gaussian", "jumps"), strict=True):
+        axes[3].plot(u, empirical_cf(x.view(1, -1), u, None)[0][0], color=color, lw=1.1, label=name)
+    axes[3].plot(u, law.characteristic_function(u), color="black", lw=1, ls=":", label="the law")
+    axes[3].set(title="characteristic functions", xlabel="frequency $u$", ylim=(-0.1, 1.05))
+    axes[3].legend(frameon=False, fontsize=6, loc=(0.4, 0.55), handlelength=1.2)
     save(figure, "sheet")
 
 
@@ -395,6 +405,39 @@ def blindness() -> None:
             note(f"Seen{kind}{name}", 100 * float((found != 0).double().mean()), 0)
 
 
+def pooled() -> None:
+    """What hides from the mean over all channels: one direction wider, the others narrower."""
+    law, n, draws = Brownian(1.0), 2000, 100
+    g, rule = seeded(0), equispaced(Brownian(1.0), 64)
+    x = torch.randn(8 * n * draws, 3, dtype=torch.float64, generator=g)
+    cosine = x[:, 0] / x.norm(dim=1)  # directions of density 1 + (3 cosine^2 - 1) / 2
+    kept = 2 * torch.rand(len(x), dtype=torch.float64, generator=g) < (3 * cosine**2 + 1) / 2
+    vectors = x[kept][: n * draws].view(draws, n, 3)
+    fields = torch.nn.functional.pad(vectors.cumsum(1), (0, 0, 1, 0))
+    for name, pool, channels in (("Pooled", "image", 3), ("Apart", "channel", 1)):
+        prior = LevyRegularizer(law, (line(),), pool=pool)
+        found = [prior(field[None], generator=g).item() for field in fields]
+        floor = null(law, 1.0, rule, {1.0: n}, channels).mean.item()
+        note(f"Blind{name}", float(np.mean(found)) / floor, 1)
+
+
+def clips() -> None:
+    """One law for all kinds of a clip's increments: separate cells, whose volumes add to theirs."""
+    paces = (2.0, 1.0, 0.5, 0.1)
+    for pace in paces:
+        last = round(2 / pace)
+        field = torch.zeros(1, 2 * last + 5, 9, 9, 1)  # one cell's share in the field
+        field[0, 3 : 3 + last, 4:6, 4:6] = 1
+        prior = VideoRegularizer(REFERENCE, pace=pace)
+        stencils = [term.stencil for kind in prior.priors.values() for term in kind.terms]
+        for stencil in stencils:
+            found = increments(field, stencil).abs()
+            volume = float(found.sum()) * pace / 8
+            if found.max() > 1 or not math.isclose(volume, stencil.volume):
+                raise ValueError(f"{stencil} at pace {pace} has volume {volume}.")
+    NUMBERS["ClipPaces"] = ", ".join(f"{pace:g}" for pace in paces[:-1]) + f" and {paces[-1]:g}"
+
+
 def note(name: str, value: float, digits: int) -> None:
     """Keep a number for the text, as the macro \\name."""
     NUMBERS[name] = f"{round(value, digits) + 0.0:.{digits}f}"
@@ -436,7 +479,7 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     parts: tuple[Callable[[], None], ...] = (
         sheet, densities, cells, sides, blindness, quadrature, calibration, axes_found,
-        recurrence, jumps,
+        recurrence, jumps, pooled, clips,
     )  # fmt: skip
     for part in parts:
         part()
