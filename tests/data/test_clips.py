@@ -1,3 +1,5 @@
+import logging
+from fractions import Fraction
 from pathlib import Path
 
 import datasets
@@ -112,6 +114,83 @@ def test_short_videos_give_batches_with_their_missing_frames(tmp_path, shared_da
     assert (~batch.valid[0]).sum() == 2 * 12 if short else batch.valid == ()
 
 
+def climbing(frames: int, step: int) -> list[np.ndarray]:
+    """Frame n is n * step everywhere."""
+    return [np.full((32, 48, 3), n * step, np.uint8) for n in range(frames)]
+
+
+def test_videos_of_several_rates_are_seen_at_one_pace(tmp_path, write_film, caplog):
+    """All brighten by 50 a second, at 12.5, 25 and varying frames a second."""
+    times = np.random.default_rng(0).integers(20, 60, 100).cumsum()
+    times -= times[0]
+    write_film(tmp_path / "slow.mp4", climbing(48, 4), rate=Fraction(25, 2))
+    write_film(tmp_path / "fast.mp4", climbing(96, 2))
+    varying = [np.full((32, 48, 3), round(0.05 * t), np.uint8) for t in times]
+    write_film(tmp_path / "varying.mkv", varying, times.tolist())
+    small = ["data.batch_size=2", "data.workers=0", "data.image_size=28", "model.patch_size=4"]
+    overrides = ["data=videofolder", f"data.path={tmp_path}", "data.frames=5", *small]
+
+    def steps(config) -> list[float]:
+        """By how much the clip in the middle of each video brightens from frame to frame."""
+        source = load_source(config.data)
+        found = []
+        for part in (source.train, source.test):
+            for batch in test_loader(part, config.data):
+                found += batch.images.double().mean((2, 3, 4)).diff(dim=1).mean(1).tolist()
+        return found
+
+    with caplog.at_level(logging.WARNING):
+        by_number = steps(compose([*overrides, "data.stride=4"]))
+    (warning,) = caplog.messages
+    assert "12.5 (" in warning
+    assert "slow.mp4" in warning
+    assert "fast.mp4" in warning or "varying.mkv" in warning
+    assert "data.rate=3.125" in warning
+    assert max(by_number) > 1.8 * min(by_number)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        by_time = steps(compose([*overrides, "data.rate=3.125"]))
+    assert caplog.messages == []
+    np.testing.assert_allclose(by_time, 50 / 3.125, atol=1.0)
+
+
+def test_videos_of_one_rate_raise_no_warning(tmp_path, write_film, caplog):
+    for n, rate in enumerate((25, 25, Fraction(24000, 1001))):  # within five per cent
+        write_film(tmp_path / f"{n}.mp4", climbing(10, 5), rate=rate)
+    write_film(tmp_path / "one.mp4", climbing(1, 5), rate=50)
+    with caplog.at_level(logging.WARNING):
+        load_source(compose(["data=videofolder", f"data.path={tmp_path}"]).data)
+    assert caplog.messages == []
+
+
+def test_bad_videos_among_many_are_skipped_and_named(tmp_path, write_film, write_sound, caplog):
+    """Those that can't be opened in the log, one that can't be decoded in its batch."""
+    for n in range(7):
+        write_film(tmp_path / f"{n}.mp4", climbing(10, 5))
+    (tmp_path / "text.mp4").write_text("no video")
+    write_sound(tmp_path / "sound.mp4")
+    garbled = write_film(tmp_path / "garbled.mp4", climbing(10, 5))
+    content = bytearray(garbled.read_bytes())
+    start, end = content.index(b"mdat") + 4, content.rindex(b"moov") - 4
+    content[start:end] = bytes(end - start)  # what the index points to
+    garbled.write_bytes(content)
+    small = ["data.workers=0", "data.frames=4", "data.image_size=28", "model.patch_size=4"]
+    overrides = ["data=videofolder", f"data.path={tmp_path}", "data.stride=1", *small]
+    with caplog.at_level(logging.WARNING):
+        source = load_source(compose(overrides).data)
+    assert "text.mp4" in caplog.text
+    assert "sound.mp4" in caplog.text
+    config = compose([*overrides, "data.batch_size=5"])
+    corrupt, clips = [], 0
+    for part in (source.train, source.test):
+        for batch in test_loader(part, config.data):
+            corrupt += batch.corrupt
+            clips += len(batch.images)
+    (named,) = corrupt
+    assert "garbled.mp4" in named
+    assert clips == 7
+
+
 @pytest.mark.parametrize(
     ("below", "classes"),
     [
@@ -160,6 +239,8 @@ def test_moving_digits_need_room_and_all_their_frames():
         load_source(compose(["data=moving_digits", "data.image_size=32"]).data)
     with pytest.raises(ValueError, match=r"`data.stride` must be 1"):
         load_source(compose(["data=moving_digits", "data.stride=2"]).data)
+    with pytest.raises(ValueError, match=r"`data.rate` must be null"):
+        load_source(compose(["data=moving_digits", "data.rate=5"]).data)
 
 
 @pytest.fixture(scope="module")
