@@ -191,6 +191,13 @@ def test_a_size_that_changes_midway_is_met_by_a_size_or_shown(tmp_path, decoder)
         Video(path).clip(0, 6)
 
 
+def test_photographs_of_several_sizes_are_no_video(tmp_path):
+    for n, size in enumerate([(40, 30), (40, 30), (30, 40)]):
+        Image.new("RGB", size).save(tmp_path / f"{n}.png")
+    with pytest.raises(UnreadableVideoError, match="must be frames of one size, got 40 x 30 and "):
+        Video(tmp_path)
+
+
 def test_a_folder_of_pictures_is_a_video(tmp_path):
     for n in range(5):
         Image.fromarray(grey(n)).save(tmp_path / f"{n}.png")

@@ -79,8 +79,14 @@ def videofolder(config: DataConfig) -> Source:
         ]
     size = 2 * config.image_size  # on the short side; crops are still taken from it
     train, test = (Videos(*split, size=size) for split in splits)
+    videos = [*train.videos, *test.videos]
+    if folders := sum(Path(str(video.path)).is_dir() for video in videos):
+        log.info(
+            "%d of %d videos are folders of pictures, whose frames follow in the order of names.",
+            *(folders, len(videos)),
+        )
     if config.rate is None:
-        _warn_of_paces([*train.videos, *test.videos], config.stride)
+        _warn_of_paces(videos, config.stride)
     return Source(folder.name, train, test, classes, *colours(train))
 
 

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from levyjepa.data.images import CorruptImageError
 
 PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
+COMPARED = 8  # pictures of a folder, evenly spaced, whose sizes must agree
 Size = tuple[int, int] | int  # (height, width) in pixels, or at most so many on the short side
 
 
@@ -93,6 +94,15 @@ class Pictures:
             yield index / self.rate, 1 / self.rate, self._open(file, size)
 
     def stamps(self) -> np.ndarray:
+        few = np.linspace(0, len(self.files) - 1, min(len(self.files), COMPARED)).astype(int)
+        sizes = dict.fromkeys(map(_size, (self.files[place] for place in few)))
+        if len(sizes) > 1:
+            (wide, tall), (other_wide, other_tall), *_ = sizes
+            raise UnreadableVideoError(
+                f"`video` must be frames of one size, got {wide} x {tall} and "
+                f"{other_wide} x {other_tall} in {self.files[0].parent}; photographs are read by "
+                "data=folder or data=unlabelled."
+            )
         return np.arange(len(self.files)) / self.rate
 
     def pick(self, stamps: np.ndarray, indices: np.ndarray, size: Size | None) -> list[np.ndarray]:
@@ -105,6 +115,11 @@ class Pictures:
             tall, wide = scaled(shown.height, shown.width, size)
             shown = shown.resize((wide, tall), Image.Resampling.BOX)
         return np.asarray(shown)
+
+
+def _size(file: Path) -> tuple[int, int]:
+    with Image.open(file) as image:
+        return image.size
 
 
 class PyAV:
