@@ -51,7 +51,7 @@ def sheet() -> None:
     smooth = Brownian(law.variance() ** 0.5)
     fields = [sample_sheet(part, box(2), (25, 25), 16, 1, seeded(7)) for part in (smooth, law)]
     moves = [increments(field, box(2)) for field in fields]
-    figure, axes = plt.subplots(1, 4, figsize=(6.1, 1.6), layout="constrained")
+    figure, axes = plt.subplots(1, 4, figsize=(6.3, 1.7), layout="constrained")
     titles = ("Gaussian increments", "rare jumps", "the latter's increments")
     panels = [fields[0], fields[1], moves[1].view(1, 24, 24, 16)]
     for axis, panel, title in zip(axes[:3], panels, titles, strict=True):
@@ -69,7 +69,7 @@ def sheet() -> None:
         axes[3].plot(u, empirical_cf(x.view(1, -1), u, None)[0][0], color=color, lw=1.1, label=name)
     axes[3].plot(u, law.characteristic_function(u), color="black", lw=1, ls=":", label="the law")
     axes[3].set(title="characteristic functions", xlabel="frequency $u$", ylim=(-0.1, 1.05))
-    axes[3].legend(frameon=False, fontsize=6, loc=(0.4, 0.55), handlelength=1.2)
+    axes[3].legend(frameon=False, fontsize=6, loc=(0.56, 0.62), handlelength=1)
     save(figure, "sheet")
 
 
@@ -86,11 +86,13 @@ def densities() -> None:
     x = torch.linspace(0, 9, 451, dtype=torch.float64)
     figure, (left, right) = plt.subplots(1, 2, figsize=(6.1, 2.0), layout="constrained")
     for (name, law), color in zip(laws.items(), (GRAY, GREEN, ORANGE, BLUE), strict=True):
-        left.plot(u, law.characteristic_function(u), color=color, lw=1.2)
-        right.plot(x, log_density(x, law).exp(), color=color, lw=1.2, label=name)
+        left.plot(u, law.characteristic_function(u), color=color, lw=1.2, label=name)
+        right.plot(x, log_density(x, law).exp(), color=color, lw=1.2)
     left.set(xlabel="frequency $u$", ylabel="characteristic function", ylim=(0, 1.02))
     right.set(xlabel="increment", ylabel="density", yscale="log", ylim=(1e-9, 3))
-    right.legend(frameon=False, loc="lower left")
+    figure.legend(
+        *left.get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=4
+    )
     save(figure, "densities")
 
 
@@ -283,7 +285,7 @@ def axes_found() -> None:
     near = torch.linspace(-8, 8, 65, dtype=torch.float64)
     floor = null(law, 1.0, rule, {1.0: n}).mean.item()
     kinds = {
-        "independent coordinates": (lambda s: apart.sample((n,), generator=s), BLUE),
+        "independent": (lambda s: apart.sample((n,), generator=s), BLUE),
         "isotropic": (lambda s: law.sample((n,), dim=2, generator=s), ORANGE),
     }
     figure, axis = plt.subplots(figsize=(3.6, 2.1), layout="constrained")
@@ -303,7 +305,7 @@ def axes_found() -> None:
     axis.axhline(1, color="black", ls=":", lw=0.8)
     axis.set(yscale="log", xlabel="rotation (degrees)", ylabel="$D$ / its null mean")
     axis.set(xticks=[-30, 0, 30, 60, 90, 120])
-    axis.legend(frameon=False, loc=(0.2, 0.42))
+    axis.legend(frameon=False, loc=(0.36, 0.45))
     save(figure, "axes")
 
 
