@@ -29,6 +29,16 @@ class Means(nn.Module):
         rows = small.unflatten(1, (-1, self.several)).mean(2)
         return SimpleNamespace(field=rows.movedim(2, -1))
 
+    def untrained(self, seed):
+        return Blind(self.several)
+
+
+class Blind(Means):
+    """The same tokens whatever is shown."""
+
+    def encoder(self, clips):
+        return SimpleNamespace(field=torch.ones_like(super().encoder(clips).field))
+
 
 def floats(frames):
     return frames.float() / 255
@@ -124,8 +134,13 @@ def test_clips_in_which_something_jumps_come_first_and_the_same_for_every_networ
         if kind != "bounce"
     }
     assert jumps == set(range(6))
+    assert found.steps.any()
+    assert found.untrained_steps.shape == found.steps.shape
+    assert not found.untrained_steps.any()
+    assert found.untrained_tracked.shape == found.tracked.shape
+    assert not np.array_equal(found.untrained_tracked, found.tracked)
     again = filmstrips(Means(several=2), source, config)
     assert np.array_equal(again.frames, found.frames[:, ::2])
     unknown = filmstrips(Means(), replace(source, scenes=None), config)
     assert unknown.frames.shape == (6, 4, 48, 48, 3)
-    assert len(unknown.truth) == 0
+    assert len(unknown.truth) == len(unknown.untrained_tracked) == 0

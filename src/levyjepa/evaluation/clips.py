@@ -206,7 +206,10 @@ def _judge(maps: dict[str, Pair], fitted: _Clips, judged: _Clips, seed: int) -> 
     return {
         **_probes(*map(_rows, maps["tokens"], both)),
         "tracking": _tracking(*maps["tokens"], judged, drawn, seed),
-        "jumps": {name: _jumps(*map(_steps, pair, both), drawn) for name, pair in maps.items()},
+        "jumps": {
+            name: _jumps(_steps(one, fitted), _steps(other, judged), drawn)
+            for name, (one, other) in maps.items()
+        },
     }
 
 
@@ -285,7 +288,8 @@ def _told(intervals: dict[str, Interval | None]) -> dict[str, dict[str, Interval
     return {"intervals": {name: ends for name, ends in intervals.items() if ends is not None}}
 
 
-Found = dict[str, tuple[np.ndarray, ...]]  # by question: truths of bool, scores, and their clips
+Asked = tuple[np.ndarray, np.ndarray, np.ndarray]  # truths of bool, scores, and their clips
+Found = dict[str, Asked]  # by question
 
 
 def _steps(tokens: Tensor, clips: _Clips) -> Found:
@@ -304,12 +308,11 @@ def _steps(tokens: Tensor, clips: _Clips) -> Found:
     truth = covered >= COVERED
     judged = truth | (covered == 0)
     calm = judged & (objects >= COVERED) & ~between(clips.cut)[..., None, None]
-    frame = torch.ones(size.shape[:2], dtype=torch.bool)
-    rows = jumped.flatten(2).any(-1), size.amax((2, 3))
+    every = torch.ones(size.shape[:2], dtype=torch.bool)
     questions = {
         "everywhere": (truth, size, judged),
         "objects": (truth, size, calm),
-        "frames": (*rows, frame),
+        "frames": (jumped.flatten(2).any(-1), size.amax((2, 3)), every),
     }
     return {
         name: (true[asked].numpy(), scores[asked].numpy(), asked.nonzero()[:, 0].numpy())
@@ -318,18 +321,12 @@ def _steps(tokens: Tensor, clips: _Clips) -> Found:
 
 
 def _jumps(train: Found, test: Found, drawn: np.ndarray) -> dict[str, Any]:
-    return {question: _detect(*train[question][:2], *test[question], drawn) for question in test}
+    return {question: _detect(train[question], test[question], drawn) for question in test}
 
 
-def _detect(
-    known: np.ndarray,
-    seen: np.ndarray,
-    truth: np.ndarray,
-    size: np.ndarray,
-    clip: np.ndarray,
-    drawn: np.ndarray,
-) -> dict:
+def _detect(train: Asked, test: Asked, drawn: np.ndarray) -> dict[str, Any]:
     """Average precision, and F1 at the threshold that is best where the truth is known."""
+    (known, seen, _), (truth, size, clip) = train, test
     if not (known.any() and truth.any()):
         return {"missing": "Nothing jumps in the training clips or in the test clips."}
     precision, recall, thresholds = precision_recall_curve(known, seen)

@@ -1,7 +1,7 @@
 """What a report shows of a network of clips: where tokens step in time, and objects followed."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,10 @@ FRAMES = 16  # of a clip, at most
 LOOKED_AT = 60  # clips, of which those are shown in which something jumps
 
 
+def _none() -> np.ndarray:
+    return np.empty(0)
+
+
 @dataclass(frozen=True)
 class Filmstrips(Arrays):
     """M clips of F frames, a row of tokens each, and what a network makes of them.
@@ -35,10 +39,18 @@ class Filmstrips(Arrays):
     tracked: np.ndarray  # (M, F, H, W) of uint8: the ids, followed from each object's first frame
     events: np.ndarray  # (n, 4): clip, the frame that shows it first, centre (y, x), NaN at a cut
     kinds: np.ndarray  # (n,) of the events: teleport, appear, vanish, bounce, cut
+    untrained_steps: np.ndarray = field(default_factory=_none)  # without training, if known
+        default_factory=_none
+    )  # of a network that never trained, if there is one
+    untrained_tracked: np.ndarray = field(default_factory=_none)
 
 
 def filmstrips(
-    network: Any, source: Source, config: DataConfig, device: str | torch.device = "cpu"
+    network: Any,
+    source: Source,
+    config: DataConfig,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
 ) -> Filmstrips:
     """Film six test clips, evenly spaced; of scenes, those in which something jumps come first.
 
@@ -47,18 +59,15 @@ def filmstrips(
         source: The clips.
         config: How they are loaded.
         device: Where tokens are computed.
+        seed: Draws the untrained network, as `evaluate` draws it.
     """
     prepare = partial(normalise, mean=source.mean, std=source.std)
-    if source.scenes is not None:
-        known = source.scenes[1]
-        looked = [known[i] for i in _spaced(len(known), LOOKED_AT)]
-        some = sorted(looked, key=lambda clip: all(e.kind == "bounce" for e in clip.events))
-        scenes = some[:CLIPS]
-        frames = torch.stack([clip.frames[:: config.stride] for clip in scenes])
-        return film(network, frames, prepare, device, scenes, config.stride)
-    held: Any = source.train if source.test is None else source.test
-    few = test_loader(Subset(held, _spaced(len(held), CLIPS)), config)
-    return film(network, torch.cat([batch.images for batch in few]), prepare, device)
+    frames, scenes = _chosen(source, config)
+    trained, untrained = (
+        film(each, frames, prepare, device, scenes, config.stride)
+        for each in (network, network.untrained(seed))
+    )
+    return replace(trained, untrained_steps=untrained.steps, untrained_tracked=untrained.tracked)
 
 
 def film(
@@ -119,6 +128,19 @@ def film(
         np.array(events, dtype=np.float32).reshape(-1, 4),
         np.array(kinds, dtype=np.str_),
     )
+
+
+def _chosen(source: Source, config: DataConfig) -> tuple[Tensor, list[DigitClip] | None]:
+    """Frames (M, T, 3, H, W), and the scenes that they are of where those are known."""
+    if source.scenes is not None:
+        known = source.scenes[1]
+        looked = [known[i] for i in _spaced(len(known), LOOKED_AT)]
+        some = sorted(looked, key=lambda clip: all(e.kind == "bounce" for e in clip.events))
+        scenes = some[:CLIPS]
+        return torch.stack([clip.frames[:: config.stride] for clip in scenes]), scenes
+    held: Any = source.train if source.test is None else source.test
+    few = test_loader(Subset(held, _spaced(len(held), CLIPS)), config)
+    return torch.cat([batch.images for batch in few]), None
 
 
 def _spaced(size: int, count: int) -> list[int]:
