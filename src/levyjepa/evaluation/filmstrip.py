@@ -40,8 +40,6 @@ class Filmstrips(Arrays):
     events: np.ndarray  # (n, 4): clip, the frame that shows it first, centre (y, x), NaN at a cut
     kinds: np.ndarray  # (n,) of the events: teleport, appear, vanish, bounce, cut
     untrained_steps: np.ndarray = field(default_factory=_none)  # without training, if known
-        default_factory=_none
-    )  # of a network that never trained, if there is one
     untrained_tracked: np.ndarray = field(default_factory=_none)
 
 
