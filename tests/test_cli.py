@@ -1,5 +1,6 @@
 """Commands: what they write, what they say, and how they end."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -255,7 +256,7 @@ def test_evaluate_judges_a_run_folder_s_last_checkpoint_and_renews_its_pictures(
     assert sum("kNN" in line for line in said) == 4  # of embeddings and mean tokens, twice
 
 
-def test_jumps_are_drawn_over_pictures_of_any_shape(here):
+def test_jumps_are_drawn_over_pictures_of_any_shape(here, capsys):
     flower = load_sample_image("flower.jpg")
     Image.fromarray(flower[:300]).save("flower.jpg")
     assert main(["jumps", "first/checkpoints/last.ckpt", "flower.jpg", "--out", "drawn"]) == 0
@@ -263,6 +264,34 @@ def test_jumps_are_drawn_over_pictures_of_any_shape(here):
     assert probability.shape == (6, 14)
     assert ((probability >= 0) & (probability <= 1)).all()
     assert Image.open("drawn/flower.png").width > 500
+    assert capsys.readouterr().out.count("The law itself expects a jump at 86 % of corners") == 1
+
+
+def test_events_are_found_in_a_folder_of_pictures_and_another_s_are_not_replaced(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(["flower.jpg", "china.jpg"]):
+        picture = Image.fromarray(load_sample_image(name)).resize((64, 48))
+        for frame in range(20 * number, 20 * number + 20):
+            Path("film").mkdir(exist_ok=True)
+            picture.save(f"film/{frame:02}.png")
+    assert main(["events", "film", "rate=30"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("frame 20, 0.667 s: a shot begins")
+    assert said.err == ""
+    held = json.loads(Path("runs/film/events.json").read_text("utf-8"))
+    assert [shot["end_time"] for shot in held["shots"]] == [0.666667, 1.333333]
+    assert [event["time"] for event in held["events"]] == [0.666667]
+    assert main(["events", "film"]) == 2
+    assert "runs/film exists, of another video maybe; run_dir=runs/film" in capsys.readouterr().err
+    assert main(["events", "film", "rate=30", "run_dir=runs/film"]) == 0
+    for video, message in (("film/00.png", "got one frame: film/00.png"), ("no", "got no.")):
+        assert main(["events", video, "run_dir=other"]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["events", "film", "rate=many", "run_dir=other"]) == 2
+    assert "`rate` must be a number, got 'many'" in capsys.readouterr().err
+    assert not Path("other").exists()
 
 
 def test_an_experiment_is_compared_and_a_failed_cell_shows(here, capsys):

@@ -130,10 +130,11 @@ def test_an_error_that_is_not_known_is_null(sheet, tmp_path):
 def test_a_timm_model_offline(capsys):
     assert main(["diagnose", "vit_tiny_patch16_224", *FAST, "layers=4,12", "run_dir=vit"]) == 0
     said = capsys.readouterr().out
+    assert "The weights are random" in said
+    assert "The weights are random" in Path("vit/diagnosis.html").read_text("utf-8")
     assert {"layer 4", "layer 12"} <= {line[:8].strip() for line in said.splitlines()}
     assert "report: vit/diagnosis.html" in said
     assert sorted(os.listdir("vit")) == ["diagnosis.csv", "diagnosis.html", "diagnosis.json"]
-    assert "random weights" in Path("vit/diagnosis.html").read_text("utf-8")
     held = json.loads(Path("vit/diagnosis.json").read_text("utf-8"))
     assert (held["images"], held["image_size"]) == (12, 64)
     assert held["findings"][0]["cells"] == 9
@@ -170,7 +171,7 @@ def test_a_folder_of_transformers(capsys):
     [
         (["vit_tinny_patch16_224"], "Near it: vit_tiny_patch16_224"),
         (["resnet18"], "must be a ViT"),
-        (["missing.ckpt"], "must be a file, got missing.ckpt"),
+        (["missing.ckpt"], "got missing.ckpt, which is not there"),
         (["vit_tiny_patch16_224", "data.image_size=60"], "multiple of the patch size"),
         (["vit_tiny_patch16_224", "data.image_size=16"], r"grid of at least \(2, 2\) tokens"),
         (["vit_tiny_patch16_224", "data.limit=7"], "At least 8 images are needed, got 7"),

@@ -69,6 +69,26 @@ def test_a_run_folder_holds_everything(small, digits):
     assert kept == replace(result, kept=True)
 
 
+def test_runs_that_differ_in_the_loss_alone_find_their_baselines_once(small, monkeypatch):
+    whole, given = run.evaluate, []
+
+    def watched(*args, baselines=None, **more):
+        given.append(baselines is not None)
+        return whole(*args, baselines=baselines, **more)
+
+    monkeypatch.setattr(run, "evaluate", watched)
+    known: dict = {}
+    first = train(small("run_dir=first", "trainer.max_steps=1"), known)
+    short = "trainer.max_steps=1", "objective.gamma=0"
+    second = train(small("run_dir=second", *short), known)
+    alone = train(small("run_dir=alone", *short))
+    assert second.evaluation == alone.evaluation
+    assert second.evaluation["representation"] != first.evaluation["representation"]
+    train(small("run_dir=other", "seed=1", *short), known)
+    assert given == [False, True, False, False]
+    assert len(known) == 2
+
+
 @pytest.mark.parametrize("step", [1, 3, 6])
 def test_a_stopped_run_goes_on_exactly(step, small, quick, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
@@ -174,7 +194,9 @@ def test_a_missing_folder_leaves_no_run_folder(monkeypatch, tmp_path):
 
 def test_a_checkpoint_of_something_else_is_refused(small, quick):
     result = train(small("run_dir=good", "trainer.max_steps=1"))
-    with pytest.raises(CheckpointError, match="must be a file, got nowhere"):
+    with pytest.raises(
+        CheckpointError, match="must be a run folder, .* got nowhere, which is not there"
+    ):
         load("nowhere")
     Path("text.ckpt").write_text("no checkpoint")
     with pytest.raises(CheckpointError, match=r"text\.ckpt is no checkpoint"):

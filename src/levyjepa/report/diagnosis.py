@@ -25,6 +25,10 @@ LEVEL = 0.05  # p-values below reject
 CLOSE = 0.05  # a correlation, or twice it a ratio's distance from 1, that counts for nothing
 ERRORS = 3.0  # so does one within so many standard errors
 ALIKE = 0.5  # share of the variance that images have in common above which it is said
+RANDOM = (
+    "The weights are random: what follows tells of the architecture and the images, and of nothing "
+    "learned (pretrained=true fetches a model’s own)."
+)
 GREEK = {"sigma": "σ", "alpha": "α", "beta": "β", "delta": "δ"}
 
 
@@ -142,7 +146,8 @@ def lead(diagnosis: Diagnosis) -> list[str]:
         f"At {most.layer}, {most.stencil}, {100 * most.fixed:.0f} % of the variance is the same in "
         "every image, place by place: there the law tells of places more than of images."
     )
-    return [first, second, third] + [fourth] * (most.fixed > ALIKE)
+    said = [first, second, third] + [fourth] * (most.fixed > ALIKE)
+    return [RANDOM, *said] if diagnosis.random else said
 
 
 def record(finding: Finding) -> dict[str, Any]:

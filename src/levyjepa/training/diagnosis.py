@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timm
 import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset
@@ -42,6 +43,7 @@ class Diagnosis:
     folder: Path  # where the run belongs
     findings: list[Finding]
     shown: np.ndarray  # (M, H, W, 3) of uint8, the images of the jump maps
+    random: bool = False  # weights that nothing has trained
 
 
 def diagnose_model(
@@ -86,10 +88,12 @@ def diagnose_model(
         own = [line for line, key in zip(lines, keys, strict=True) if key.split(".")[0] == "data"]
         data = amend(trained.config, own).data
         backbone = as_backbone(trained.network, model, trained.mean, trained.std)
+        random = False
     else:
         asked = config.data.image_size if "data.image_size" in keys else None
         backbone = load_backbone(model, config.model.pretrained, asked, config.seed)
         data = replace(config.data, image_size=backbone.image_size)
+        random = not config.model.pretrained and timm.is_model(model)
     name, images = _images(data, config.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     fields = read_fields(backbone, images, layers, device)
@@ -102,6 +106,7 @@ def diagnose_model(
         folder=folder,
         findings=diagnose(fields, stencils, config.seed, progress),
         shown=images[:SHOWN].movedim(1, -1).numpy(),
+        random=random,
     )
 
 

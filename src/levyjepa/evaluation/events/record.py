@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,13 +42,17 @@ class Events:
 
 
 def write_events(events: Events, folder: str | Path) -> None:
-    """Write `events.json` and `shots.csv` into a folder, which is made."""
+    """Write `events.json` and `shots.csv`, times to 1e-6 s, into a folder, which is made."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    shots = [asdict(shot) for shot in events.shots]
-    held = {"shots": shots, "events": [asdict(event) for event in events.events]}
+    shots = [_rounded(shot) for shot in events.shots]
+    held = {"shots": shots, "events": [_rounded(event) for event in events.events]}
     (target / "events.json").write_text(json.dumps(held, indent=2), "utf-8")
     with (target / "shots.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(shots[0]))
         writer.writeheader()
         writer.writerows(shots)
+
+
+def _rounded(found: Event | Shot) -> dict[str, Any]:
+    return {k: round(v, 6) if k.endswith("time") else v for k, v in asdict(found).items()}
