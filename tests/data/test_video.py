@@ -250,6 +250,16 @@ def test_what_is_no_whole_video_is_named(kind, broken, decoder):
         Video(path)
 
 
+def test_a_matroska_file_that_is_cut_short_is_a_shorter_video(tmp_path, decoder, write_film):
+    """It states neither frames nor index ahead."""
+    path = write_film(tmp_path / "x.mkv", [grey(n) for n in range(30)], g="1")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    frames = list(read_frames(path))
+    assert 5 < len(frames) < 25
+    assert [number(frame.image) for frame in frames] == list(range(len(frames)))
+    assert len(Video(path)) == len(frames)
+
+
 def test_a_film_of_one_frame_is_a_video(tmp_path, decoder, write_film):
     path = write_film(tmp_path / "one.mp4", [grey(7)])
     (frame,) = read_frames(path)
