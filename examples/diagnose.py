@@ -65,8 +65,9 @@ def draw(out, photo, p, new, fitted):
     figure = Figure(figsize=(11, 3.6), dpi=130, layout="constrained")
     graph, left, right = figure.subplots(1, 3, width_ratios=(1.3, 1, 1))
     reach = float(new.abs().quantile(0.9995))
-    x = torch.linspace(-reach, reach, 301, dtype=torch.float64)
-    graph.hist(new, 61, range=(-reach, reach), density=True, color="0.8", label="tokens")
+    x = torch.linspace(-reach, reach, 601, dtype=torch.float64)
+    bins = reach * np.sinh(np.linspace(-4, 4, 62)) / np.sinh(4)  # narrow where the peak is
+    graph.hist(new, bins, density=True, color="0.8", label="tokens")
     for name, law in fitted.items():
         colour, style = STYLES[name]
         graph.plot(x, log_density(x, law).exp().detach(), style, color=colour, label=name)

@@ -75,22 +75,24 @@ def main(out: str, quick: bool) -> None:
                 f"{p.mean():.2f}, F1 of P > 1/2 as edges {found:.2f}"
             )
         shown[weight] = field - field.mean(1, keepdim=True), p
-    draw(out, test, shown)
+    draw(out, test, edges, shown)
 
 
-def draw(out, test, shown):
+def draw(out, test, edges, shown):
     row = len(test) // 2
     figure = Figure(figsize=(9, 6.5), dpi=130, layout="constrained")
     panels = figure.subplots(5, 1, sharex=True, height_ratios=(0.5, 2, 1, 2, 1))
     panels[0].imshow(test[row : row + 1], aspect="auto", extent=(0, test.shape[1], 0, 1))
-    panels[0].set(title="a row of pixels", yticks=[])
+    panels[0].set(title="a row of the photograph, which the GRU reads from the left", yticks=[])
     for n, (weight, (field, p)) in enumerate(shown.items()):
         path, where = panels[1 + 2 * n : 3 + 2 * n]
         x = range(SKIP, test.shape[1])
         path.step(x, field[row, SKIP:], where="post", lw=0.8, alpha=0.7, color=COLOURS[weight])
         path.set(title=f"state {'with' if weight else 'without'} the prior, every coordinate")
-        where.bar(x[1:], p[row, SKIP:], width=1, color=COLOURS[weight])
+        where.bar(x[1:], edges[row, SKIP:], width=1, color="0.85", label="edge of the photograph")
+        where.bar(x[1:], p[row, SKIP:], width=0.6, color=COLOURS[weight])
         where.set(ylim=(0, 1.02), xlim=(0, test.shape[1]), ylabel="P(jump)")
+    panels[2].legend(loc="upper left", fontsize=9, framealpha=1)
     panels[-1].set_xlabel("pixel")
     figure.savefig(out)
 

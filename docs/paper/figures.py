@@ -431,7 +431,8 @@ def clips() -> None:
         field = torch.zeros(1, 2 * last + 5, 9, 9, 1)  # one cell's share in the field
         field[0, 3 : 3 + last, 4:6, 4:6] = 1
         prior = VideoRegularizer(REFERENCE, pace=pace)
-        stencils = [term.stencil for kind in prior.priors.values() for term in kind.terms]
+        kinds = [kind.terms for kind in prior.priors.values()]
+        stencils = [term.stencil for terms in kinds for term in terms]  # pyright: ignore
         for stencil in stencils:
             found = increments(field, stencil).abs()
             volume = float(found.sum()) * pace / 8
