@@ -1,28 +1,31 @@
 #!/bin/sh
-# Clips of moving digits: without the prior, with it in space alone, in time alone, and in full.
+# Clips of moving digits: without the prior, with it in space alone, in time alone, in full, and in full
+# with a law of rarer jumps.
 #   experiments/moving_digits.sh [SEED...]     seeds 0 to 4 by default
 # One run for each line of the table below, into runs/moving_digits/NAME/seed-SEED; finished runs are
 # kept.
 set -eu
 export OMP_NUM_THREADS=1
-[ $# -gt 0 ] || set -- 0 1 2 3 4
+seeds=${*:-0 1 2 3 4}
 
 space=objective.space.weight
 time=objective.time.weight
 both=objective.spacetime.weight
 
-for names in "off full" "space time"; do
-    for seed; do
+rare="objective.law=Brownian(sigma=0.25) + CompoundPoisson(rate=0.3, jumps=LaplaceJumps(alpha=1.0))"
+
+for names in "off full" "space time" rare; do
+    for seed in $seeds; do
         for name in $names; do
             case $name in
-            off) other="objective.gamma=0" ;;
-            full) other= ;;
-            space) other="$time=0 $both=0" ;;
-            time) other="$space=0 $both=0" ;;
+            off) set -- objective.gamma=0 ;;
+            full) set -- ;;
+            space) set -- $time=0 $both=0 ;;
+            time) set -- $space=0 $both=0 ;;
+            rare) set -- "$rare" ;;
             esac
-            # shellcheck disable=SC2086
             levyjepa train experiment=moving_digits seed="$seed" trainer.progress=false \
-                run_dir="runs/moving_digits/$name/seed-$seed" $other || echo "$name failed" >&2
+                run_dir="runs/moving_digits/$name/seed-$seed" "$@" || echo "$name failed" >&2
         done
     done
 done

@@ -180,3 +180,11 @@ def test_only_the_images_of_a_checkpoint_may_change():
     assert amended.objective.gamma == 0
     with pytest.raises(ConfigError, match=r"`objective.gamma` is the checkpoint's own"):
         amend(config, ["objective.gamma=1"])
+
+
+def test_a_checkpoint_of_clips_is_judged_by_clips_of_either_kind_of_data():
+    own = compose(["data=moving_digits"])
+    config = amend(own, ["data=davis", "data.path=DAVIS", "data.frames=4"])
+    assert (config.data.source, config.data.frames, config.views) == ("davis", 4, own.views)
+    with pytest.raises(ConfigError, match="`data` must be clips"):
+        amend(own, ["data=davis", "data.path=DAVIS"])

@@ -39,8 +39,9 @@ def _run(options: Namespace) -> int:
     show_scores(judged.found)
     out(f"written: {path}")
     if judged.written:
-        pictures = ", ".join(map(str, judged.written))
-        out(f"written: {pictures}; `levyjepa report {run_dir}` draws its page from them")
+        out(f"written: {', '.join(map(str, judged.written))}")
+    if own:
+        out(f"`levyjepa report {run_dir}` draws its page from them")
     return 0
 
 

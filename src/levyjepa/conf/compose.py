@@ -34,6 +34,13 @@ def compose(overrides: list[str]) -> Config:
         ConfigError: An unknown key or preset, a value of a wrong type or out of range.
     """
     parsed = parse(overrides)
+    composed, chosen = _composed(parsed)
+    check_presets(chosen, composed.data.source, composed.data.frames)
+    return settled(composed, parsed)
+
+
+def _composed(parsed: list[Override]) -> tuple[DictConfig, dict[str, str]]:
+    """What Hydra composes, and the presets chosen, which may not go together."""
     for override in parsed:
         if override.is_sweep_override():
             raise ConfigError(
@@ -49,8 +56,7 @@ def compose(overrides: list[str]) -> Config:
             raise _explained(error) from error
     with open_dict(composed):
         chosen = dict(composed.pop("hydra").runtime.choices)
-    check_presets(chosen, composed.data.source, composed.data.frames)
-    return settled(composed, parsed)
+    return composed, chosen
 
 
 def settled(composed: DictConfig, parsed: list[Override]) -> Config:
@@ -91,14 +97,15 @@ def amend(config: Config, overrides: list[str]) -> Config:
     """
     if not overrides:
         return config
-    for override in parse(overrides):
+    parsed = parse(overrides)
+    for override in parsed:
         if override.key_or_group.split(".")[0] != "data":
             raise ConfigError(
                 f"`{override.key_or_group}` is the checkpoint's own; only `data` may change here."
             )
     settings: Any = to_dict(config)
     if any(line.startswith("data=") for line in overrides):
-        settings["data"] = to_dict(compose(overrides))["data"]
+        settings["data"] = to_dict(settled(_composed(parsed)[0], parsed))["data"]
     else:
         merged: Any = OmegaConf.merge(settings, OmegaConf.from_dotlist(overrides))
         settings = OmegaConf.to_container(merged)
