@@ -44,7 +44,6 @@ settings() {
     time) set -- $time ;;
     time-rare) set -- $time "$rare" ;;
     time-slow) set -- $time objective.pace=0.01 ;;
-    base-long) set -- objective.gamma=0 trainer.max_epochs=20 ;;
     base-alone) set -- objective.gamma=0 objective.kappa=0 ;;
     wide-alone) set -- objective.kappa=0 ;;
     linear-alone) set -- $linear objective.kappa=0 ;;
@@ -62,7 +61,7 @@ settings() {
 
 if [ $# -eq 0 ] && [ "$experiment" = moving_digits ]; then
     set -- base linear linear-rare linear-slow linear-weak time time-rare time-slow base-alone \
-        linear-alone linear-rare-alone linear-slow-alone linear-gaussian-alone base-long
+        linear-alone linear-rare-alone linear-slow-alone
 fi
 [ $# -gt 0 ] || set -- base wide linear tokens base-alone linear-alone wide-alone tokens-alone \
     linear-gaussian linear-gaussian-alone linear-strong linear-weak linear-lines linear-sides \
