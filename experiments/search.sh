@@ -61,7 +61,7 @@ settings() {
 
 if [ $# -eq 0 ] && [ "$experiment" = moving_digits ]; then
     set -- base linear linear-rare linear-slow linear-weak time time-rare time-slow base-alone \
-        linear-alone linear-rare-alone linear-slow-alone
+        linear-alone linear-rare-alone linear-slow-alone linear-gaussian-alone
 fi
 [ $# -gt 0 ] || set -- base wide linear tokens base-alone linear-alone wide-alone tokens-alone \
     linear-gaussian linear-gaussian-alone linear-strong linear-weak linear-lines linear-sides \
