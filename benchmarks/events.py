@@ -336,7 +336,8 @@ def main() -> None:
         "--checkpoint", type=Path, nargs="*", default=[], help="networks to try too"
     )
     options = parser.parse_args()
-    detectors = DETECTORS | {path.name: _learned(path) for path in options.checkpoint}
+    learned = {f"{path.parent.name}/{path.name}": _learned(path) for path in options.checkpoint}
+    detectors = DETECTORS | learned
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     scores: dict[tuple[str, str], Score] = {}
     with tempfile.TemporaryDirectory() as folder:
