@@ -1,6 +1,6 @@
 """The empirical characteristic function, fused: memory does not grow with the frequencies.
 
-At equispaced frequencies u_k = k h everything follows from one sine and cosine per sample: with
+At equispaced frequencies u_k = k h everything follows from z and one power of it, per sample: with
 z = exp(ihx), exp(i u_k x) = z^k. Write k = m j + i with |i| <= r and m = 2 r + 1, and c + is = z^i,
 C + iS = z^(m j). Then
 

@@ -51,7 +51,9 @@ class LevyRegularizer(nn.Module):
             or "every" tiling, the statistic of each and their mean. Of the last the null mean is
             exact, and the deviation, at most the mean of the tilings' own, is taken as that bound.
         pool: what one sample is: an "image", each "channel" of each image, or the whole "batch",
-            all ranks' images together, gradients included.
+            all ranks' images together, gradients included. Over all channels together only the
+            mean over orthonormal directions is seen, so with one stencil channels of uneven
+            variance may hide, or look like jumps; "channel" sees each.
         directions: look along so many random unit directions, drawn independently at each call,
             in place of the orthogonal axes of a rotation; they are then what the docs call
             channels. Calibrated only with pool="channel", where their angles do not count.
