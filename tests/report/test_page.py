@@ -20,7 +20,7 @@ from levyjepa.report.drawing import strengths
 from levyjepa.report.figures import PALETTE
 from levyjepa.report.filmstrip import GAP
 from levyjepa.report.folder import read_run
-from levyjepa.report.table import difference_sentence
+from levyjepa.report.lead import difference_sentence
 from levyjepa.report.tried import tried
 from levyjepa.training.comparison import Difference
 

@@ -17,7 +17,7 @@ from levyjepa.evaluation.diagnose import DIRECTIONS, Finding
 from levyjepa.laws import Law
 from levyjepa.report import figures, pictures
 from levyjepa.report.drawing import Panel, Tile
-from levyjepa.report.table import Entry
+from levyjepa.report.numbers import Entry
 from levyjepa.report.template import render
 from levyjepa.training.diagnosis import Diagnosis
 

@@ -2,18 +2,25 @@
 
 import csv
 import json
+import math
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 
 from levyjepa.conf.compose import to_dict
 from levyjepa.conf.schema import Config
 from levyjepa.training.comparison import scores
+
+CHANCE = {"average_precision": "chance", "f1": "chance_f1", "best_f": "chance_f"}
+ENCODER = "network.encoder."
 
 
 @dataclass(frozen=True)
@@ -80,14 +87,44 @@ class Run:
         total = np.bincount(inverse, rows[:, 2], len(at))
         return np.stack([at, total / np.bincount(inverse, minlength=len(at))], 1)
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch, as far as they were logged."""
+        last = self.logged.get("train/lejepa_loss", np.empty((0, 3)))
+        return int(self.steps // (1 + last[-1, 0])) if len(last) else 0
+
+    @cached_property
+    def parameters(self) -> int | None:
+        """How many numbers the encoder learns, None without a checkpoint that can be read."""
+        path = self.folder / "checkpoints" / "last.ckpt"
+        try:
+            held = torch.load(path, map_location="cpu", mmap=True, weights_only=True)["state_dict"]
+        except (OSError, RuntimeError, EOFError, KeyError, UnpicklingError):
+            return None
+        return sum(each.numel() for name, each in held.items() if name.startswith(ENCODER))
+
     def leaf(self, metric: str) -> dict[str, Any]:
         """A metric's value under "accuracy", with its interval and n where it has some."""
-        found: Any = self.evaluation
-        for key in metric.split("/"):
-            found = found.get(key) if isinstance(found, dict) else None
-        if isinstance(found, dict) and "accuracy" in found:
+        found = self._at(metric.split("/"))
+        if "accuracy" in found:
             return found
-        return {"accuracy": self.scores[metric]} if metric in self.scores else {}
+        if metric not in self.scores:
+            return {}
+        *place, name = metric.split("/")
+        ends = self._at(place).get("intervals", {}).get(name, (None, None))
+        return {"accuracy": self.scores[metric]} | dict(zip(("low", "high"), ends, strict=True))
+
+    def chance(self, metric: str) -> float | None:
+        """What knowing nothing gives of a metric, None where that is not known."""
+        *place, name = metric.split("/")
+        leaf = self._at(metric.split("/"))
+        return leaf.get("chance") if leaf else self._at(place).get(CHANCE.get(name, ""))
+
+    def _at(self, place: Sequence[str]) -> dict[str, Any]:
+        found: Any = self.evaluation
+        for key in place:
+            found = found.get(key) if isinstance(found, dict) else None
+        return found if isinstance(found, dict) else {}
 
 
 def read_run(folder: str | Path) -> Run:
@@ -105,9 +142,24 @@ def read_run(folder: str | Path) -> Run:
     )
 
 
+def average(runs: Sequence[Run], metric: str) -> float | None:
+    """The mean over the runs that have a metric."""
+    return _mean(run.scores.get(metric) for run in runs)
+
+
+def chance(runs: Sequence[Run], metric: str) -> float | None:
+    """What knowing nothing would give, the mean over runs."""
+    return _mean(run.chance(metric) for run in runs)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file, empty if there is no such file."""
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    some = [value for value in values if value is not None and math.isfinite(value)]
+    return sum(some) / len(some) if some else None
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from levyjepa.report import table
+from levyjepa.report import lead, table
 from levyjepa.report.cells import (
     Cell,
     Group,
@@ -16,6 +16,7 @@ from levyjepa.report.cells import (
     grouped,
     studies,
 )
+from levyjepa.report.deciding import follows, unit
 from levyjepa.report.drawing import Drawing, Panel, draw, every_run, expected_jumps
 from levyjepa.report.folder import Run, read_json, read_run
 from levyjepa.report.template import render
@@ -36,11 +37,9 @@ def run_report(run_dir: str | Path) -> Path:
     groups = grouped([run])
     cell = groups[0].cells[0]
     prior = f"with the Lévy prior ({cell.name})" if run.gamma else "without the prior (gamma=0)"
-    lead = table.standing_sentence(cell) or (
-        f"LeJEPA {prior} on {data_name(run)}, trained for {_length(run)}."
-    )
     title = f"LeJEPA {prior} on {data_name(run)}"
-    return _write(run.folder / "report.html", title, [lead], [_study("", groups)], [run])
+    told = lead.standing_sentences(cell) or [f"{title}, trained for {_length(run)}."]
+    return _write(run.folder / "report.html", title, told, [_study("", groups)], [run])
 
 
 def experiment_report(directory: str | Path) -> Path:
@@ -100,8 +99,9 @@ class Study:
     name: str
     story: str
     tried: Tried | None
+    trained: str
+    unit: str  # image, clip
     labelled: bool
-    evaluated: bool
     averaged: bool  # over seeds
     tables: list[table.Table]
     chance: str
@@ -125,29 +125,37 @@ def _compare(
     runs, repeated = distinct(runs)
     if not named:  # in the order of folders' names; what runs are compared with comes first
         runs.sort(key=lambda run: run.gamma > 0)
-    made, lead, names = [], [], []
+    made, told, names = [], [], []
     for name, some in studies(runs).items():
         groups = grouped(some, named)
         cells = [cell for group in groups for cell in group.cells]
         found = compared(groups, published)
         made.append(_study(name, groups, found))
         names += [cell.name for cell in cells]
-        lead += [table.difference_sentence(row) for row in table.leading(found)]
-        standing = cells[-1:] if len(cells) < 3 else []
-        lead += [sentence for cell in standing if (sentence := table.standing_sentence(cell))]
+        told += _lead(cells, found)
     if len(made) > 1:
         made.sort(key=lambda study: -study.tried.pairs if study.tried else 0)
-        lead = [overall(attempts)] if (attempts := [s.tried for s in made if s.tried]) else []
+        told = [overall(attempts)] if (attempts := [s.tried for s in made if s.tried]) else []
     where = " and ".join(dict.fromkeys(map(data_name, runs)))
     some = any(run.finished for run in runs)
-    lead = lead or [f"{len(names)} settings on {where}{'' if some else '; none is evaluated yet'}."]
+    told = told or [f"{len(names)} settings on {where}{'' if some else '; none is evaluated yet'}."]
     seeds = [run.seed for run in runs]
     alone = len(names) > 1 and len(set(seeds)) == len(seeds)
     notes = ["No two settings share a seed, so nothing is paired."] if alone else []
     against = " against ".join(names) if len(names) <= 2 else f"{len(names)} settings"
     return _write(
-        path, f"{title}{against} on {where}", lead, made, runs, [*warnings, *repeated, *notes]
+        path, f"{title}{against} on {where}", told, made, runs, [*warnings, *repeated, *notes]
     )
+
+
+def _lead(cells: list[Cell], found: Comparison) -> list[str]:
+    runs = [run for cell in cells for run in cell.runs]
+    rows = lead.leading(found, runs)
+    told = [lead.difference_sentence(row) for row in rows]
+    if follows(runs):
+        beside = [lead.beside_sentence(row.metric, cells) for row in rows]
+        return [" ".join(filter(None, both)) for both in zip(told, beside, strict=True)]
+    return told + (lead.standing_sentences(cells[-1]) if len(cells) < 3 else [])
 
 
 def _study(name: str, groups: list[Group], found: Comparison | None = None) -> Study:
@@ -164,14 +172,15 @@ def _study(name: str, groups: list[Group], found: Comparison | None = None) -> S
         story(attempts) if attempts else _untold(runs),
         attempts,
         labelled=any(run.labelled for run in runs),
-        evaluated=any("linear_probe" in run.evaluation for run in runs),
         averaged=not alone,
         tables=(
             table.run_tables(cells[0])
             if alone or not found
             else table.comparison_tables(cells, found)
         ),
-        chance=table.chance_sentence(found) if found else "",
+        chance=lead.chance_sentence(found) if found else "",
+        trained=lead.trained_sentence(runs),
+        unit=unit(runs[0]),
         base=_base(cells),
         every=[] if alone else every_run(groups),
         drawings=drawings,
@@ -185,7 +194,7 @@ def _study(name: str, groups: list[Group], found: Comparison | None = None) -> S
 def _write(
     path: Path,
     title: str,
-    lead: list[str],
+    told: list[str],
     made: list[Study],
     runs: list[Run],
     warnings: Sequence[str] = (),
@@ -193,7 +202,7 @@ def _write(
     page = render(
         "page.html",
         title=title,
-        lead=lead,
+        lead=told,
         warnings=[*warnings, *_warnings(runs)],
         studies=made,
         verdicts=VERDICTS,

@@ -1,54 +1,28 @@
-"""The numbers of a page: metrics, baselines, paired differences, and the lead they allow."""
+"""The tables of a page: metrics, baselines, chance and paired differences."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeGuard
+from typing import Any
 
-from levyjepa.report.cells import Cell, data_name
-from levyjepa.report.folder import Run
-from levyjepa.training.comparison import (
-    BASELINES,
-    TITLES,
-    WORDS,
-    Comparison,
-    Difference,
-    is_baseline,
-    is_share,
-    title,
+from levyjepa.report.cells import Cell
+from levyjepa.report.deciding import deciding, follows, unit
+from levyjepa.report.folder import Run, average, chance
+from levyjepa.report.numbers import (
+    NOTHING,
+    Entry,
+    difference_entry,
+    entry,
+    known,
+    leaf_entry,
+    percent,
+    points,
 )
+from levyjepa.report.terms import CLASSES, HEADS, NOTES, SHORT, SHORT_OF_CLIPS
+from levyjepa.training.comparison import BASELINES, WORDS, Comparison, is_baseline, title
 
 NAMES = {"random_encoder": "Random encoder", "pixels": "Raw pixels"}
-HEADS = {
-    "": "Labels told from frozen features",
-    "mean_token": "Labels told from the mean patch token",
-    "low_shot": "With few labels",
-    "segmentation": "Segmentation by a linear head on frozen tokens",
-    "boundaries": "Boundaries of masks, found without labels",
-    "tracking": "Objects followed by their tokens from their first mask",
-    "jumps": "Jumps in time, found by the size of a step",
-    "representation": "Health of the representation",
-    "levy": "Distance of increments from the law, of each stencil",
-    "levy_rescaled": "The same, the field brought to the law’s scale first",
-}
-SPOKEN = {
-    "linear_probe": "linear probe accuracy",
-    "knn": "kNN accuracy",
-    "online_last": "the online probe’s last accuracy",
-    "online_best": "the online probe’s best accuracy",
-}
+OF_LABELS = ("linear_probe", "knn", "online_last", "online_best", "digits")
 BY_MEASURE = ("boundaries", "jumps")  # a table for each of their measures
-LEADING = ("linear_probe", "segmentation/miou", "online_last")
-NOTHING = "–"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A number as it is printed, and what stands small under it."""
-
-    value: str
-    interval: str = ""
-    effect: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,23 +38,38 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A head, column heads and rows."""
+    """A head, column heads, rows, and what the terms mean."""
 
     title: str
     columns: list[str]
     rows: list[Row]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Metrics that share a table."""
+
+    head: str
+    kind: str  # a key of NOTES
+    metrics: list[str]
+
+    @property
+    def columns(self) -> list[str]:
+        return [title(m) if self.kind == SHORT else _column(m) for m in self.metrics]
 
 
 def run_tables(cell: Cell) -> list[Table]:
     """The metrics of one run with the intervals of its test images, and the baselines."""
     run = cell.runs[0]
     note = f"{run.folder.name}, seed {run.seed}"
-    tables = []
-    for head, metrics in _families([run]):
-        entries = [_leaf(run.leaf(metric), metric) for metric in metrics]
+
+    def rows(family: _Family) -> tuple[list[Row], list[str]]:
+        entries = [leaf_entry(run.leaf(metric), metric) for metric in family.metrics]
         mine = Row(cell.name, note, cell.colour, "cell", entries)
-        tables.append(_trim(head, metrics, [mine, *_baselines([run], metrics)]))
-    return [table for table in tables if table] + per_class([cell])
+        return [mine, *_baselines([run], family.metrics)], []
+
+    return _tables([cell], rows)
 
 
 def comparison_tables(cells: Sequence[Cell], found: Comparison) -> list[Table]:
@@ -88,8 +77,9 @@ def comparison_tables(cells: Sequence[Cell], found: Comparison) -> list[Table]:
     runs = [run for cell in cells for run in cell.runs]
     colours = {cell.name: cell.colour for cell in cells}
     published = {row.cell: row.published for row in found.table if row.published is not None}
-    tables = []
-    for head, metrics in _families(runs):
+
+    def rows(family: _Family) -> tuple[list[Row], list[str]]:
+        metrics = family.metrics
         seen = published if "online_last" in metrics else {}
         rows = []
         for name in dict.fromkeys(row.cell for row in found.table):
@@ -106,14 +96,14 @@ def comparison_tables(cells: Sequence[Cell], found: Comparison) -> list[Table]:
             along = [row for row in shared if row.side == side]
             for a, b in dict.fromkeys((row.a, row.b) for row in along):
                 mine = {row.metric: row for row in along if (row.a, row.b) == (a, b)}
-                own = [_difference(mine.get(metric)) for metric in metrics]
+                own = [difference_entry(mine.get(metric)) for metric in metrics]
                 both = a in seen and b in seen
                 last = [Entry(points(seen[a] - seen[b]) if both else NOTHING)] if seen else []
                 note = _count(list(mine.values()), "pair")
                 rows.append(Row(f"{a} minus {b}", note, "", "difference", own + last))
-        extra = ["Original’s online probe"] if seen else []
-        tables.append(_trim(head, metrics, rows, extra))
-    return [table for table in tables if table] + per_class(cells)
+        return rows, ["Original’s online probe"] if seen else []
+
+    return _tables(cells, rows)
 
 
 def per_class(cells: Sequence[Cell]) -> list[Table]:
@@ -132,99 +122,28 @@ def per_class(cells: Sequence[Cell]) -> list[Table]:
         if ious[cell.name]:
             note = f"n = {len(ious[cell.name])} seed{'s' if len(ious[cell.name]) != 1 else ''}"
             rows.append(Row(cell.name, note, cell.colour, "cell", entries))
-    return [Table("IoU of each class", names, rows)] if rows else []
+    return [Table(CLASSES, names, rows)] if rows else []
 
 
-def leading(found: Comparison) -> list[Difference]:
-    """The differences that a page begins with: one metric, along its first side."""
-    for metric in [*LEADING, *(row.metric for row in found.differences)]:
-        rows = [row for row in found.differences if row.metric == metric]
-        if rows:
-            sides = [row.side for row in rows]
-            side = "gamma" if "gamma" in sides else sides[0]
-            return [row for row in rows if row.side == side][:3]
-    return []
+def _tables(
+    cells: Sequence[Cell], rows: Callable[[_Family], tuple[list[Row], list[str]]]
+) -> list[Table]:
+    """The table that decides comes first."""
+    runs = [run for cell in cells for run in cell.runs]
+    tables = []
+    for family in _families(runs):
+        own, extra = rows(family)
+        note = SHORT_OF_CLIPS if family.kind == SHORT and follows(runs) else NOTES[family.kind]
+        if made := _trim(family, own, extra):
+            tables.append(replace(made, note=note.format(unit=unit(runs[0]))))
+    return tables + per_class(cells)
 
 
-def difference_sentence(row: Difference) -> str:
-    """What a paired difference lets one say, no more."""
-    gap = _amount(row.metric, row.mean)
-    against = f"{_plainly(row.a)} against {_plainly(row.b)}"
-    low, high = row.low, row.high
-    if row.n < 2 or not (known(low) and known(high)):
-        return (
-            f"{against}: {gap} from one pair of runs, which gives no interval, "
-            "so no difference can be claimed."
-        )
-    bounds = " to ".join(_signed(row.metric, bound) for bound in (low, high))
-    interval = f"{row.n} pairs of seeds give a 95 % interval of {bounds}"
-    if low <= 0 <= high:
-        return f"{against}: {gap}. {interval}, which covers zero: no difference can be claimed."
-    effect = f", an effect size d_z of {row.d_z:.1f}".replace("-", "−") if known(row.d_z) else ""
-    few = " With so few seeds, take it as a first sign." if row.n < 5 else ""
-    return f"{against}: {gap}. {interval}, all on one side of zero{effect}.{few}"
-
-
-def chance_sentence(found: Comparison) -> str:
-    """How many intervals of differences miss zero, beside what chance gives."""
-    bounds = [(row.low, row.high) for row in found.differences]
-    sides = [low > 0 or high < 0 for low, high in bounds if known(low) and known(high)]
-    if len(sides) < 10:
-        return ""
-    return (
-        f"Of {len(sides)} differences with an interval, {sum(sides)} miss zero; where nothing "
-        f"differs, one in twenty does by chance, about {round(len(sides) / 20)} here."
-    )
-
-
-def standing_sentence(cell: Cell) -> str:
-    """How a cell's frozen features compare with an untrained encoder and with raw pixels."""
-    metric = next((m for m in LEADING[:2] if _average(cell.runs, m) is not None), "")
-    mine = _average(cell.runs, metric)
-    if mine is None:
-        return ""
-    leaves = [run.leaf(metric) for run in cell.runs if metric in run.scores]
-    leaf, one = leaves[0], len(leaves) == 1 and known(leaves[0].get("low"))
-    interval = f" (95 % interval {percent(leaf['low'])} to {percent(leaf['high'])})" if one else ""
-    over = f" on average over {len(leaves)} runs" if len(leaves) > 1 else ""
-    where = data_name(cell.runs[0])
-    sentence = (
-        f"With {cell.name}, a linear probe on the frozen features gets {percent(mine)} of "
-        f"{leaf.get('n', 0):,} test images of {where} right{over}{interval}"
-        if metric == "linear_probe"
-        else f"With {cell.name}, a linear head on the frozen tokens segments {where} with a mean "
-        f"IoU of {percent(mine)}{over}"
-    )
-    against = []
-    for key, name in (("random_encoder", "an untrained encoder’s"), ("pixels", "raw pixels’")):
-        base = _average(cell.runs, f"{key}/{metric}")
-        if base is not None:
-            side = "above" if mine > base else "below" if mine < base else "from"
-            gap = f"{100 * abs(mine - base):.1f}"
-            against.append(f"{gap} points {side} {name} {percent(base)}")
-    return sentence + (f", {' and '.join(against)}." if against else ".")
-
-
-def percent(value: float | None) -> str:
-    """0.9312 as "93.1 %"."""
-    return f"{100 * value:.1f} %" if known(value) else NOTHING
-
-
-def points(value: float) -> str:
-    """0.0042 as "+0.4", a difference in percentage points."""
-    return f"{100 * value:+.1f}".replace("-", "−")
-
-
-def known(value: float | None) -> TypeGuard[float]:
-    """Whether there is a number."""
-    return value is not None and math.isfinite(value)
-
-
-def _families(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """Heads of tables, and the metrics that a table shows."""
-    every = [*TITLES, *(metric for run in runs for metric in run.scores)]
+def _families(runs: Sequence[Run]) -> list[_Family]:
+    """What each table shows; first of all what decides, if no other table holds all of it."""
+    every = [*OF_LABELS, *(metric for run in runs for metric in run.scores)]
     every.sort(key=is_baseline)
-    families: dict[str, dict[str, None]] = {}
+    families: dict[tuple[str, str], dict[str, None]] = {}
     for metric in every:
         parts = [part for part in metric.split("/") if part not in BASELINES]
         innermost = next((part for part in reversed(parts) if part in HEADS), "")
@@ -232,61 +151,18 @@ def _families(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
         head = HEADS[kind]
         if kind in BY_MEASURE:
             head = f"{head}: {WORDS.get(parts[-1], parts[-1].replace('_', ' '))}"
-        families.setdefault(head, {})["/".join(parts)] = None
-    order = list(HEADS.values())
-    heads = sorted(families, key=lambda head: order.index(head.split(": ")[0]))
-    return [(head, list(families[head])) for head in heads]
-
-
-def _plainly(name: str) -> str:
-    """A cell's name, with gamma in words."""
-    settings = dict(part.split("=", 1) for part in name.split(", ") if "=" in part)
-    if "gamma" not in settings:
-        return name
-    words = "LeJEPA alone" if settings["gamma"] in ("0", "0.0") else "LeJEPA with the Lévy prior"
-    return f"{words} ({name})"
-
-
-def _amount(metric: str, value: float) -> str:
-    name = title(metric).replace(", ", " ")
-    name = SPOKEN.get(metric) or name[:1].lower() + name[1:]
-    unit = "percentage points of" if is_share(metric) else "in"
-    return f"{_signed(metric, value)} {unit} {name}"
-
-
-def _signed(metric: str, value: float) -> str:
-    return points(value) if is_share(metric) else f"{value:+.3g}".replace("-", "−")
-
-
-def _plain(metric: str, value: float) -> str:
-    return percent(value) if is_share(metric) else f"{value:.3g}".replace("-", "−")
-
-
-def _leaf(leaf: dict[str, Any], metric: str) -> Entry:
-    return _entry(metric, leaf.get("accuracy"), leaf.get("low"), leaf.get("high"))
+        families.setdefault((head, kind), {})["/".join(parts)] = None
+    order = list(HEADS)
+    made = [_Family(*key, list(metrics)) for key, metrics in families.items()]
+    made.sort(key=lambda family: order.index(family.kind))
+    wanted = deciding(runs)
+    first = [family for family in made if wanted and set(wanted) <= set(family.metrics)]
+    first = first or [_Family(SHORT, SHORT, wanted)]
+    return [*first, *(family for family in made if family not in first)]
 
 
 def _mean(row: Any) -> Entry:
-    return _entry(row.metric, row.mean, row.low, row.high) if row else Entry(NOTHING)
-
-
-def _difference(row: Difference | None) -> Entry:
-    if row is None:
-        return Entry(NOTHING)
-    value, *bounds = (
-        _signed(row.metric, each) if known(each) else "" for each in (row.mean, row.low, row.high)
-    )
-    effect = f"d_z {row.d_z:+.1f}".replace("-", "−") if known(row.d_z) else ""
-    return Entry(value, f"{bounds[0]} to {bounds[1]}" if bounds[0] else "", effect)
-
-
-def _entry(metric: str, value: float | None, low: float | None, high: float | None) -> Entry:
-    if not known(value):
-        return Entry(NOTHING)
-    if not (known(low) and known(high)):
-        return Entry(_plain(metric, value))
-    low_text, high_text = (_plain(metric, each).removesuffix(" %") for each in (low, high))
-    return Entry(_plain(metric, value), f"{low_text} to {high_text}")
+    return entry(row.metric, row.mean, row.low, row.high) if row else Entry(NOTHING)
 
 
 def _count(rows: Sequence[Any], word: str) -> str:
@@ -306,36 +182,28 @@ def _baselines(runs: Sequence[Run], metrics: Sequence[str]) -> list[Row]:
             stem = f"{key}/{metric}"
             leaves = [run.leaf(stem) for run in runs if stem in run.scores]
             same = leaves and all(leaf == leaves[0] for leaf in leaves)
-            mean = {"accuracy": _average(runs, stem)}
-            entries.append(_leaf(leaves[0] if same else mean, metric))
+            mean = {"accuracy": average(runs, stem)}
+            entries.append(leaf_entry(leaves[0] if same else mean, metric))
         rows.append(Row(name, "", "", "baseline", entries))
-    return rows
+    by_chance = [entry(metric, chance(runs, metric)) for metric in metrics]
+    return [*rows, Row("Chance", "", "", "baseline", by_chance)]
 
 
-def _average(runs: Sequence[Run], metric: str) -> float | None:
-    values = [run.scores[metric] for run in runs if metric in run.scores]
-    values = [value for value in values if known(value)]
-    return sum(values) / len(values) if values else None
-
-
-def _trim(
-    head: str, metrics: Sequence[str], rows: list[Row], extra: Sequence[str] = ()
-) -> Table | None:
+def _trim(family: _Family, rows: list[Row], extra: Sequence[str] = ()) -> Table | None:
     """Leave out rows other than cells' without a number, and columns without one."""
 
     def number(entry: Entry) -> bool:
         return entry.value != NOTHING
 
     kept = [row for row in rows if row.kind in ("cell", "side") or any(map(number, row.entries))]
-    lines = [row for row in kept if row.entries]
-    columns = [_column(metric) for metric in metrics] + list(extra)
+    lines = [row for row in kept if row.entries and row.name != "Chance"]
+    columns = family.columns + list(extra)
     full = [i for i in range(len(columns)) if any(number(row.entries[i]) for row in lines)]
     if not full:
         return None
-    rows = [
-        replace(row, entries=[row.entries[i] for i in full] if row.entries else []) for row in kept
-    ]
-    return Table(head, [columns[i] for i in full], rows)
+    cut = [replace(row, entries=[row.entries[i] for i in full if row.entries]) for row in kept]
+    rows = [row for row in cut if row.kind != "baseline" or any(map(number, row.entries))]
+    return Table(family.head, [columns[i] for i in full], rows)
 
 
 def _column(metric: str) -> str:

@@ -4,17 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from levyjepa.report.cells import IGNORED, Cell, differing, of_prior
-from levyjepa.report.table import known
-from levyjepa.training.comparison import cell_name, interval, is_share, title
+from levyjepa.report.deciding import LAST, deciding
+from levyjepa.report.numbers import known, signed
+from levyjepa.training.comparison import cell_name, interval, title
 
-HEADLINES = (
-    "linear_probe",
-    "knn",
-    "segmentation/miou",
-    "boundaries/increments/average_precision",
-)
-OF_CLIPS = "linear_probe", "tracking/j_and_f", "jumps/tokens/frames/f1"
-LAST = "online_last"  # where there is nothing else
 VERDICTS = {
     "helps": "better",
     "hurts": "worse",
@@ -86,11 +79,10 @@ def tried(cells: Sequence[Cell]) -> Tried | None:
 
     Where there is no such pair, cells are compared with the first. None if nothing can be paired.
     """
-    clips = any(OF_CLIPS[1] in run.scores for cell in cells for run in cell.runs)
     pairs = _pairs(cells)
     both = pairs or [(cell, cells[0]) for cell in cells[1:]]
-    wanted = OF_CLIPS if clips else HEADLINES
-    told = [m for m in (*wanted, LAST) if any(_gaps(*pair, m) for pair in both)]
+    wanted = deciding([run for cell in cells for run in cell.runs])
+    told = [m for m in dict.fromkeys((*wanted, LAST)) if any(_gaps(*pair, m) for pair in both)]
     if not told:
         return None
     metrics = told[: max(1, len(told) - (LAST in told))]  # the online probe where nothing else is
@@ -109,7 +101,7 @@ def tried(cells: Sequence[Cell]) -> Tried | None:
     met = {cell.name for cell, *_ in rows}
     return Tried(
         list(map(title, metrics)),
-        [_signed(*each).lstrip("+") for each in zip(metrics, reaches, strict=True)],
+        [signed(*each).lstrip("+") for each in zip(metrics, reaches, strict=True)],
         list(blocks.values()),
         bool(pairs),
         [cell.name for cell in cells if pairs and _with_prior(cell) and cell.name not in met],
@@ -203,19 +195,15 @@ def _mark(metric: str, gaps: list[float], reach: float) -> Mark | None:
     ends, between, verdict = None, "", "single"
     if low is not None and high is not None:
         ends = _place(low, reach), _place(high, reach)
-        between = f"{_signed(metric, low)} to {_signed(metric, high)}"
+        between = f"{signed(metric, low)} to {signed(metric, high)}"
         verdict = "helps" if low > 0 else "hurts" if high < 0 else "open"
     dots = [_place(gap, reach) for gap in gaps]
-    text = _signed(metric, mean)
+    text = signed(metric, mean)
     return Mark(mean, text, between, n, verdict, _place(mean, reach), ends, dots)
 
 
 def _place(value: float, reach: float) -> float:
     return min(max(50 + 46 * value / reach, 0.0), 100.0)
-
-
-def _signed(metric: str, value: float) -> str:
-    return (f"{100 * value:+.1f}" if is_share(metric) else f"{value:+.3g}").replace("-", "−")
 
 
 def _long(mark: Mark) -> str:

@@ -32,6 +32,8 @@ TITLES = {
     "online_last": "Online probe, last",
     "online_best": "Online probe, best",
     "digits": "Digits, from tokens",
+    "tracking/there": "Objects followed, J&F while there",
+    "jumps/tokens/objects/average_precision": "Jumps at objects, average precision",
 }
 WORDS = {
     "knn": "kNN",
