@@ -260,6 +260,12 @@ def test_a_matroska_file_that_is_cut_short_is_a_shorter_video(tmp_path, decoder,
     assert len(Video(path)) == len(frames)
 
 
+def test_the_bytes_of_a_file_are_read_as_the_file_is(film, decoder):
+    held = Video(film.read_bytes(), 24)
+    np.testing.assert_array_equal(held.times, Video(film).times)
+    np.testing.assert_array_equal(held.take([13, 2]), Video(film, 24).take([13, 2]))
+
+
 def test_a_film_of_one_frame_is_a_video(tmp_path, decoder, write_film):
     path = write_film(tmp_path / "one.mp4", [grey(7)])
     (frame,) = read_frames(path)
