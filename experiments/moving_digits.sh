@@ -1,6 +1,6 @@
 #!/bin/sh
 # Clips of moving digits: without the prior, with it in space alone, in time alone, in full, and in full
-# with a law of rarer jumps.
+# with a law of rarer jumps, and with Gaussian increments of that law's variance.
 #   experiments/moving_digits.sh [SEED...]     seeds 0 to 4 by default
 # One run for each line of the table below, into runs/moving_digits/NAME/seed-SEED; finished runs are
 # kept.
@@ -14,7 +14,9 @@ both=objective.spacetime.weight
 
 rare="objective.law=Brownian(sigma=0.25) + CompoundPoisson(rate=0.3, jumps=LaplaceJumps(alpha=1.0))"
 
-for names in "off full" "space time" rare; do
+gaussian="objective.law=Brownian(sigma=0.8139)"
+
+for names in "off full" "space time" rare gaussian; do
     for seed in $seeds; do
         for name in $names; do
             case $name in
@@ -23,6 +25,7 @@ for names in "off full" "space time" rare; do
             space) set -- $time=0 $both=0 ;;
             time) set -- $space=0 $both=0 ;;
             rare) set -- "$rare" ;;
+            gaussian) set -- "$gaussian" ;;
             esac
             levyjepa train experiment=moving_digits seed="$seed" trainer.progress=false \
                 run_dir="runs/moving_digits/$name/seed-$seed" "$@" || echo "$name failed" >&2
