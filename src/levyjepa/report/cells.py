@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from levyjepa.report.deciding import unit
 from levyjepa.report.figures import PALETTE
 from levyjepa.report.folder import Run
 from levyjepa.training.comparison import Comparison, Measured, cell_name, compare, shown
@@ -126,9 +127,9 @@ def studies(runs: Sequence[Run]) -> dict[str, list[Run]]:
     for run in runs:
         found.setdefault((data_name(run), bool(run.settings.get("data.holdout"))), []).append(run)
     names = [name for name, _ in found]
-    told = {True: ", judged on held-out training images", False: ", judged on test images"}
+    told = {True: ", judged on held-out training {}s", False: ", judged on test {}s"}
     return {
-        name + (told[held] if names.count(name) > 1 else ""): some
+        name + (told[held].format(unit(some[0])) if names.count(name) > 1 else ""): some
         for (name, held), some in found.items()
     }
 

@@ -18,13 +18,11 @@ LAST = "online_last"  # where there is nothing else
 def deciding(runs: Sequence[Run]) -> list[str]:
     """The metrics that decide, of those that some run has."""
     found = {metric for run in runs for metric in run.scores}
-    wanted = (
-        OF_CLIPS
-        if OF_CLIPS[1] in found
-        else OF_SEQUENCES
-        if OF_SEQUENCES[0] in found
-        else OF_IMAGES
-    )
+    wanted = OF_IMAGES
+    if OF_CLIPS[1] in found:
+        wanted = OF_CLIPS
+    elif OF_SEQUENCES[0] in found:
+        wanted = OF_SEQUENCES
     return [metric for metric in wanted if metric in found] or [LAST][: LAST in found]
 
 

@@ -12,17 +12,18 @@ from levyjepa import laws
 from levyjepa.laws import CompoundPoisson
 from levyjepa.report import figures, pictures
 from levyjepa.report.cells import Cell, Group
-from levyjepa.report.filmstrip import Film, Shown, films
+from levyjepa.report.deciding import unit
+from levyjepa.report.filmstrip import Film, Shown, films, objects
 from levyjepa.report.folder import Run
 from levyjepa.training import comparison
 
 LOSSES = {
     "train/lejepa_loss": ("Total loss", "The weighted sum of the three terms."),
-    "train/inv": ("Invariance", "How far apart views of one image are."),
+    "train/inv": ("Invariance", "How far apart views of one {unit} are."),
     "train/sigreg": ("SIGReg", "How far a batch of embeddings is from an isotropic Gaussian."),
-    "train/levy": ("Lévy", "How far increments within an image are from the law."),
+    "train/levy": ("Lévy", "How far increments within each {unit} are from the law."),
     "train/probe_loss": ("Online probe", "Cross-entropy of a classifier trained alongside."),
-    "test/acc": ("Test accuracy", "Of that online probe, on images never trained on."),
+    "test/acc": ("Test accuracy", "Of that online probe, on {unit}s never trained on."),
 }
 SHOWN = 10  # images of a gallery
 NEARLY = 0.995  # of its changes lie below what is drawn as the largest
@@ -62,6 +63,7 @@ class Drawing:
     masks: list[list[Tile]]  # strips
     key: list[tuple[str, str]]  # classes of the masks and their colours
     films: list[Film]
+    objects: list[str]  # colours of their objects
     neighbours: list[list[list[Tile]]]  # cards of rows
     agreement: list[str]  # sentences
 
@@ -81,6 +83,7 @@ def draw(group: Group) -> Drawing:
         [told for cell, run in drawn if (told := _likely(cell, run))],
         *_masks(group.cells),
         _films(group.cells),
+        next((objects(run.clips) for _, run in _firsts(group.cells, lambda run: run.clips)), []),
         _neighbours(drawn),
         [f"{cell.name}: {_agreement(run)}" for cell, run in drawn if _agreement(run)],
     )
@@ -123,7 +126,7 @@ def _curves(cells: list[Cell]) -> list[Panel]:
         series = [each for each in series if each.curves]
         if series:
             svg = figures.learning_curves(series, axis, percent=name == "test/acc")
-            panels.append(Panel(title, svg, caption))
+            panels.append(Panel(title, svg, caption.format(unit=unit(runs[0]))))
     return panels
 
 

@@ -56,6 +56,9 @@ class Shown:
 def films(cells: Sequence[Shown]) -> list[Film]:
     """A film for each clip, with strips and bars of each cell; all cells show the same clips."""
     first = cells[0].clips
+    if len(first.get("untrained_steps", ())):
+        other = {name: first[f"untrained_{name}"] for name in ("steps", "tracked")}
+        cells = [*cells, Shown("random encoder", "var(--soft)", other)]
     heats = [strength(cell.clips["steps"]) for cell in cells]
     made = []
     for clip, frames in enumerate(first["frames"]):
@@ -74,12 +77,18 @@ def films(cells: Sequence[Shown]) -> list[Film]:
             if known:
                 followed = strip(frames, cell.clips["tracked"][clip])
                 strips.append(Strip(f"{cell.name}: objects followed", followed, cell.colour))
-            steps = strip(frames, heat=heat[clip])
+            steps = strip(frames, marks=marks, heat=heat[clip])
             strips.append(Strip(f"{cell.name}: steps of tokens", steps, cell.colour))
         made.append(
             Film(len(frames), strips, list(map(", ".join, events)), _bars(cells, heats, clip))
         )
     return made
+
+
+def objects(clips: dict[str, np.ndarray]) -> list[str]:
+    """The colours of objects 1, 2, ... of all clips; none where the truth is not known."""
+    most = int(clips["truth"].max(initial=0))
+    return [OBJECTS[number % len(OBJECTS)] for number in range(most)]
 
 
 def strength(steps: np.ndarray) -> np.ndarray:

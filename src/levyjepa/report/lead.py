@@ -81,7 +81,9 @@ def standing_sentences(cell: Cell) -> list[str]:
     """How a cell's frozen features compare with an untrained encoder, raw pixels and chance."""
     metrics = [metric for metric in deciding(cell.runs) if metric in STANDING]
     metrics = [metric for metric in metrics if average(cell.runs, metric) is not None]
-    return [_standing(cell, m) for m in (metrics if follows(cell.runs) else metrics[:1])]
+    told = [_standing(cell, m) for m in (metrics if follows(cell.runs) else metrics[:1])]
+    first, rest = told[:1], [f"{each[:1].upper()}{each[1:]}" for each in told[1:]]
+    return [f"With {cell.name}, {each}" for each in first] + rest
 
 
 def trained_sentence(runs: Sequence[Run]) -> str:
@@ -107,7 +109,9 @@ def trained_sentence(runs: Sequence[Run]) -> str:
     if parts := _parts(runs):
         told.append(f"the prior on {parts} alone")
     seeds = sorted({run.seed for run in runs})
-    told.append(f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}")
+    many = seeds == list(range(seeds[0], seeds[-1] + 1)) and len(seeds) > 2
+    several = f"{seeds[0]} to {seeds[-1]}" if many else ", ".join(map(str, seeds))
+    told.append(f"seed{'s' if len(seeds) > 1 else ''} {several}")
     each = "Each trained" if len(runs) > 1 else "Trained"
     where = " and ".join(dict.fromkeys(map(data_name, runs)))
     return f"{each} on {where}: {'; '.join(told)}."
@@ -133,7 +137,7 @@ def _standing(cell: Cell, metric: str) -> str:
     where = data_name(run)
     if metric == "linear_probe":
         where = f"{leaf.get('n', 0):,} test {unit(run)}s of {where}"
-    sentence = f"With {cell.name}, {STANDING[metric].format(percent(mine), where)}"
+    sentence = STANDING[metric].format(percent(mine), where)
     sentence += f" on average over {len(leaves)} runs" if len(leaves) > 1 else ""
     if len(leaves) == 1 and known(leaf.get("low")):
         sentence += f" (95 % interval {percent(leaf['low'])} to {percent(leaf['high'])})"

@@ -130,12 +130,14 @@ def _tables(
 ) -> list[Table]:
     """The table that decides comes first."""
     runs = [run for cell in cells for run in cell.runs]
-    tables = []
+    tables, said = [], set()
     for family in _families(runs):
         own, extra = rows(family)
         note = SHORT_OF_CLIPS if family.kind == SHORT and follows(runs) else NOTES[family.kind]
         if made := _trim(family, own, extra):
-            tables.append(replace(made, note=note.format(unit=unit(runs[0]))))
+            again = family.kind in said  # measures of the same, each in its table
+            tables.append(replace(made, note="" if again else note.format(unit=unit(runs[0]))))
+            said.add(family.kind)
     return tables + per_class(cells)
 
 
