@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
@@ -113,6 +114,11 @@ def test_a_finished_run_is_kept(here, capsys):
         (["jumps", "first/checkpoints/last.ckpt", "nowhere.png"], "`image` must be a file"),
         (["jumps", "first/checkpoints/last.ckpt", "first/config.yaml"], "must be a picture"),
         (["report", "images"], "images"),
+        (["embed", "first", "nowhere.png"], "`images` must be files, but there is none at nowhere"),
+        (["embed", "first", "first/config.yaml"], "`images` must be pictures, got first/config"),
+        (["embed", "first", "tokens=maybe"], "`tokens` must be true or false, got 'maybe'"),
+        (["embed", "first", "a.png", "data=mnist5k"], "Either pictures or data can be embedded"),
+        (["export", "first", "encoder.onnx"], "must end in .pt2, got encoder.onnx"),
     ],
 )
 def test_an_error_is_one_line(arguments, message, here, capsys):
@@ -250,8 +256,11 @@ def test_evaluate_judges_a_run_folder_s_last_checkpoint_and_renews_its_pictures(
     assert "jump_size" in np.load(here / "first/gallery.npz")
     assert (here / "first/checkpoints/last.images.json").is_file()
     said = capsys.readouterr().out.splitlines()
-    assert said[-2] == "written: first/checkpoints/last.images.json"
-    assert said[-1].startswith("written: first/gallery.npz; `levyjepa report first` draws")
+    assert said[-3:] == [
+        "written: first/checkpoints/last.images.json",
+        "written: first/gallery.npz",
+        "`levyjepa report first` draws its page from them",
+    ]
     assert sum("trained  untrained  pixels" in line for line in said) == 2
     assert sum("kNN" in line for line in said) == 4  # of embeddings and mean tokens, twice
 
@@ -265,6 +274,33 @@ def test_jumps_are_drawn_over_pictures_of_any_shape(here, capsys):
     assert ((probability >= 0) & (probability <= 1)).all()
     assert Image.open("drawn/flower.png").width > 500
     assert capsys.readouterr().out.count("The law itself expects a jump at 86 % of corners") == 1
+
+
+def test_pictures_and_data_sets_are_embedded(here, capsys):
+    paths = sorted(Path("images/3").glob("*.png"))[:3]
+    assert main(["embed", "first", *map(str, paths), "run_dir=few"]) == 0
+    assert main(["embed", "first", "run_dir=all", "tokens=true"]) == 0
+    few, every = (dict(np.load(f"{name}/embeddings.npz")) for name in ("few", "all"))
+    assert set(few) == {"embeddings", "names"}
+    assert few["names"].tolist() == list(map(str, paths))
+    rows = [every["names"].tolist().index(str(path)) for path in paths]
+    np.testing.assert_allclose(few["embeddings"], every["embeddings"][rows], atol=1e-5)
+    assert (every["classes"][every["labels"][rows]] == "3").all()
+    assert [(every["splits"] == split).sum() for split in ("train", "test")] == [98, 20]
+    assert every["tokens"].shape == (118, 7, 7, 48)
+    assert "embeddings (118, 128)" in capsys.readouterr().out
+
+
+def test_an_exported_encoder_gives_the_embeddings_of_the_run(here):
+    assert main(["export", "first", "encoder.pt2"]) == 0
+    path = sorted(Path("images/3").glob("*.png"))[0]
+    pixels = np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1) / 255
+    images = torch.tensor(pixels, dtype=torch.float32).expand(5, -1, -1, -1)
+    embedding, tokens = torch.export.load("encoder.pt2").module()(images)
+    assert tokens.shape == (5, 7, 7, 48)
+    assert main(["embed", "first", str(path), "run_dir=one"]) == 0
+    expected = np.load("one/embeddings.npz")["embeddings"]
+    np.testing.assert_allclose(embedding.numpy(), expected.repeat(5, 0), atol=1e-5)
 
 
 def test_events_are_found_in_a_folder_of_pictures_and_another_s_are_not_replaced(

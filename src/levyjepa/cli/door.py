@@ -12,9 +12,11 @@ from typing import Any
 
 from levyjepa.cli.command import Command, say
 from levyjepa.cli.diagnose import DIAGNOSE
+from levyjepa.cli.embed import EMBED
 from levyjepa.cli.evaluate import EVALUATE
 from levyjepa.cli.events import EVENTS
 from levyjepa.cli.experiment import EXPERIMENT
+from levyjepa.cli.export import EXPORT
 from levyjepa.cli.jumps import JUMPS
 from levyjepa.cli.report import REPORT
 from levyjepa.cli.train import TRAIN
@@ -23,10 +25,12 @@ COMMANDS: dict[str, Command] = {
     "train": TRAIN,
     "experiment": EXPERIMENT,
     "evaluate": EVALUATE,
+    "embed": EMBED,
     "jumps": JUMPS,
     "diagnose": DIAGNOSE,
     "events": EVENTS,
     "report": REPORT,
+    "export": EXPORT,
 }
 
 

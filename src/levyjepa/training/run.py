@@ -188,15 +188,15 @@ def checkpoint_file(path: str | Path) -> Path:
 
 
 @contextmanager
-def stages(shown: bool) -> Iterator[Callable[[str], None]]:
+def stages(shown: bool, doing: str = "Evaluating") -> Iterator[Callable[[str], None]]:
     """A function that shows what begins, beside the time that has passed."""
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     if not shown:
         yield lambda what: None
         return
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("Evaluating…")
-        yield lambda what: progress.update(task, description=f"Evaluating: {what}")
+        task = progress.add_task(f"{doing}…")
+        yield lambda what: progress.update(task, description=f"{doing}: {what}")
 
 
 def judge(
