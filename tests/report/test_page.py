@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from scipy import stats
@@ -84,7 +85,7 @@ def test_every_part_of_the_page_is_there(page):
         assert part in page.text
     assert page.tags.index("table") < page.tags.index("svg")
     assert page.tags.count("svg") == 6 + 4 + 4
-    assert page.tags.count("details") == 2
+    assert page.tags.count("details") == 3  # every run, what differs, the settings
     assert "projection_hidden: 2048" in page.text
 
 
@@ -425,6 +426,72 @@ def test_tracking_and_jumps_of_clips_have_tables_of_their_own(make_run, tmp_path
     assert "by the size of a step: average precision Tokens, frames Field, frames" in text
     assert "Raw pixels 32.5 %" in text  # the mean of two runs
     assert "Digits, from tokens" in text
+    assert "Chance 10.0 % 10.0 %" in text  # of average precision
+
+
+def clip_run(make_run, name="run", **settings):
+    """A run of clips with all that decides, of which one number has an interval."""
+    run = make_run(name, **settings)
+    config = yaml.safe_load((run / "config.yaml").read_text("utf-8"))
+    config["data"]["frames"] = 8
+    (run / "config.yaml").write_text(yaml.safe_dump(config), "utf-8")
+    found = json.loads((run / "evaluation.json").read_text("utf-8"))
+    ends = {"intervals": {"average_precision": [0.25, 0.41]}}
+    for place, there, precision in ((found, 0.35, 0.33), (found["pixels"], 0.2, 0.18)):
+        leaf = {"average_precision": precision, "f1": 0.3, "chance": 0.08, "chance_f1": 0.15}
+        place["tracking"] = {"j_and_f": 0.4, "there": there, "gone": 0.9}
+        place["jumps"] = {"tokens": {"objects": leaf | ends}}
+    found["low_shot"] = {"1_percent": {"accuracy": 0.4, "deviation": 0.012, "draws": 3}}
+    (run / "evaluation.json").write_text(json.dumps(found), "utf-8")
+    return run
+
+
+def test_a_run_of_clips_leads_with_objects_and_jumps(make_run):
+    page = Page(run_report(clip_run(make_run)))
+    there, jumps, probe = re.findall('<p class="lead">(.*?)</p>', page.source)
+    assert "J&amp;F of 35.0\u00a0% in the frames that show them" in there
+    assert "15.0 points above raw pixels’ 20.0\u00a0%" in there
+    assert (
+        "average precision of 33.0\u00a0% (95\u00a0% interval 25.0\u00a0% to 41.0\u00a0%)" in jumps
+    )
+    assert "25.0 points above chance 8.0\u00a0%" in jumps
+    assert "93.0\u00a0% of 1,000 test clips" in probe
+    table = page.text.split("In short")[1].split("Labels told")[0]
+    assert "35.0 % 33.0 % 25.0 to 41.0 93.0 %" in table
+    assert "Chance – 8.0 % –" in table
+    assert "40.0 % ± 1.2" in page.text
+    assert "images" not in page.text.split("Increments against")[0]
+
+
+def test_settings_of_clips_are_compared_by_objects_and_jumps(make_run, tmp_path):
+    for gamma in (0.0, 1.0):
+        clip_run(make_run, f"grid/{gamma}", gamma=gamma)
+    page = Page(experiment_report(tmp_path / "grid"))
+    there, jumps = re.findall('<p class="lead">(.*?)</p>', page.source)
+    assert "J&amp;F of objects followed, while they are there" in there
+    assert "raw pixels 20.0\u00a0%." in there
+    assert "chance 8.0\u00a0%." in jumps
+    groups = grouped([read_run(path) for path in sorted((tmp_path / "grid").glob("*.0"))])
+    found = tried([cell for group in groups for cell in group.cells])
+    assert found is not None
+    assert found.metrics == [
+        "Objects followed, J&F while there",
+        "Jumps at objects, average precision",
+        "Linear probe",
+    ]
+
+
+def test_a_page_says_what_was_trained(make_run):
+    run = clip_run(make_run, seed=3)
+    text = Page(run_report(run)).text
+    told = "Trained on mnist5k: about 4,800 training clips of 8 frames, 28 × 28 pixels; 6 epochs"
+    assert f"{told} (300 steps of 96 clips); vit_small_patch8_224; seed 3." in text
+    (run / "checkpoints").mkdir()
+    weights = {"network.encoder.a": torch.zeros(30, 50), "network.probe.a": torch.zeros(9)}
+    torch.save({"state_dict": weights}, run / "checkpoints" / "last.ckpt")
+    assert "vit_small_patch8_224 with 1,500 parameters" in Page(run_report(run)).text
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"half written")
+    assert "vit_small_patch8_224; seed 3" in Page(run_report(run)).text
 
 
 def test_the_law_s_own_share_of_jumps_stands_beside_the_maps(page):
@@ -518,7 +585,8 @@ def test_a_results_folder_tells_its_story_by_images_and_by_how_they_are_judged(m
     assert f"+5.7 better +{100 * low:.1f} to +{100 * high:.1f}, n = 3" in page.text
     assert "+10.0 one pair n = 1" in page.text
     assert "minus streets" not in page.text
-    assert page.tags.count("summary") == 3 + 2  # a study's numbers fold; so do settings
+    folded = 3 + 2 + 3  # a study's numbers fold; so do settings, and in each study every run
+    assert page.tags.count("summary") == folded
 
 
 def test_settings_of_the_prior_stand_beside_the_run_without_it_and_others_apart(make_run, tmp_path):
@@ -618,6 +686,15 @@ def test_clips_show_true_events_objects_and_steps_of_every_setting(make_run, tmp
         float(h) for h in re.findall(r'width="[\d.]+%" y="[\d.]+%" height="([\d.]+)%"', part)
     ]
     assert heights[:8] == [0, 0, 100, 0, 0, 0, 100, 0]  # each setting by its own largest
+    assert "object 1" in page.text
+    assert "object 2" not in page.text
+    assert "random encoder: " not in page.text  # clips.npz of earlier versions lack it
+    for gamma in (0.0, 1.0):
+        with np.load(tmp_path / "grid" / str(gamma) / "clips.npz") as held:
+            both = dict(held) | {"untrained_steps": held["steps"], "untrained_tracked": masks}
+        np.savez(tmp_path / "grid" / str(gamma) / "clips.npz", **both)
+    text = Page(experiment_report(tmp_path / "grid")).text
+    assert text.count("random encoder: objects followed") == 2  # once for each clip
 
 
 def test_clips_without_truth_show_frames_and_steps(make_run):
