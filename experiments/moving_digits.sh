@@ -1,6 +1,6 @@
 #!/bin/sh
-# Clips of moving digits: without the prior, with it in space alone, in time alone, in full, and in full
-# with a law of rarer jumps, and with Gaussian increments of that law's variance.
+# Clips of moving digits: without the prior; with it in space alone, in time alone and in full, under the
+# law of images; in full under the preset's law of rarer jumps; under Gaussian increments of its variance.
 #   experiments/moving_digits.sh [SEED...]     seeds 0 to 4 by default
 # One run for each line of the table below, into runs/moving_digits/NAME/seed-SEED; finished runs are
 # kept.
@@ -12,7 +12,7 @@ space=objective.space.weight
 time=objective.time.weight
 both=objective.spacetime.weight
 
-rare="objective.law=Brownian(sigma=0.25) + CompoundPoisson(rate=0.3, jumps=LaplaceJumps(alpha=1.0))"
+first="objective.law=Brownian(sigma=0.125) + CompoundPoisson(rate=2.0, jumps=LaplaceJumps(alpha=1.0))"
 
 gaussian="objective.law=Brownian(sigma=0.8139)"
 
@@ -20,11 +20,11 @@ for names in "off full" "space time" rare gaussian; do
     for seed in $seeds; do
         for name in $names; do
             case $name in
-            off) set -- objective.gamma=0 ;;
-            full) set -- ;;
-            space) set -- $time=0 $both=0 ;;
-            time) set -- $space=0 $both=0 ;;
-            rare) set -- "$rare" ;;
+            off) set -- "$first" objective.gamma=0 ;;
+            full) set -- "$first" ;;
+            space) set -- "$first" $time=0 $both=0 ;;
+            time) set -- "$first" $space=0 $both=0 ;;
+            rare) set -- ;;
             gaussian) set -- "$gaussian" ;;
             esac
             levyjepa train experiment=moving_digits seed="$seed" trainer.progress=false \

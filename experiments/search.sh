@@ -14,6 +14,7 @@ moving_digits) path= ;; # made on the spot
 esac
 
 gaussian="objective.law=Brownian(sigma=2.0039)" # the variance of the default law
+first="objective.law=Brownian(sigma=0.125) + CompoundPoisson(rate=2.0, jumps=LaplaceJumps(alpha=1.0))"
 rare="objective.law=Brownian(sigma=0.25) + CompoundPoisson(rate=0.3, jumps=LaplaceJumps(alpha=1.0))"
 sides="objective.stencils=[box(2),box(2,side=2),box(2,side=4)]"
 lines="objective.stencils=[line(2,axis=0),line(2,axis=1)]"
@@ -55,7 +56,7 @@ settings() {
     linear-plain) set -- $linear objective.kappa=0 views=plain ;;
     *) echo "no setting is called $1" >&2 && exit 2 ;;
     esac
-    levyjepa train experiment="$experiment" ${path:+"$path"} data.holdout=0.2 seed="$seed" \
+    levyjepa train experiment="$experiment" "$first" ${path:+"$path"} data.holdout=0.2 seed="$seed" \
         trainer.progress=false run_dir="runs/search/$experiment/$name/seed-$seed" "$@"
 }
 

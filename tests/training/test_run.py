@@ -195,7 +195,7 @@ def test_a_missing_folder_leaves_no_run_folder(monkeypatch, tmp_path):
 def test_a_checkpoint_of_something_else_is_refused(small, quick):
     result = train(small("run_dir=good", "trainer.max_steps=1"))
     with pytest.raises(
-        CheckpointError, match="must be a run folder, .* got nowhere, which is not there"
+        CheckpointError, match=r"must be a run folder, .* got nowhere, which is not there"
     ):
         load("nowhere")
     Path("text.ckpt").write_text("no checkpoint")

@@ -136,6 +136,10 @@ def _clips(config: Config) -> None:
             f"`data.frames` must be {wanted} for data.source={data.source}, got {data.frames}."
         )
     _least("data", data, 1, "stride")
+    if data.rate is not None:
+        positive("data.rate", data.rate)
+        if not clips:
+            raise ValueError(f"`data.rate` is of clips, which data.source={data.source} has not.")
     least, most = data.digits
     count("data.digits", least)
     count("data.digits", most, least)

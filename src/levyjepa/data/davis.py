@@ -79,12 +79,12 @@ def davis(config: DataConfig) -> Source:
     lists = [open_davis(root, subset) for subset in (config.train_split, config.test_split)]
     if config.frames is None:
         images = [Images([path for one in some for path in one.images]) for some in lists]
-        measured = statistics(images[0])
+        mean, std = statistics(images[0])
     else:
         size = 2 * config.image_size  # on the short side; crops are still taken from it
         images = [Videos([one.images[0].parent for one in some], size=size) for some in lists]
-        measured = colours(images[0])
-    return Source(root.name, *images, (), *measured, sequences=lists[1])
+        mean, std = colours(images[0])
+    return Source(root.name, images[0], images[1], (), mean, std, sequences=lists[1])
 
 
 def open_davis(root: str | Path, subset: str = "val") -> tuple[VideoSequence, ...]:
