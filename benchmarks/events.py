@@ -27,7 +27,7 @@ from sklearn.datasets import load_sample_images
 
 from levyjepa.data.video import read_frames
 from levyjepa.evaluation.events import Embed, embed_by, find_events
-from levyjepa.training.run import load
+from levyjepa.training.checkpoint import load
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 WIDTH, HEIGHT = 320, 180  # of what is shown, out of frames 1.5 times as wide and high

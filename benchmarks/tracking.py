@@ -30,7 +30,7 @@ from levyjepa.evaluation.tracking import Tracking, evaluate_davis, time_jumps
 from levyjepa.inference import fit
 from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps, Law
 from levyjepa.models import Encoder
-from levyjepa.training.run import load
+from levyjepa.training.checkpoint import load
 
 TRAINING, STEPS = 20, 5000  # clips and scalar increments that the law is fitted to
 RESAMPLES = 2000

@@ -16,7 +16,7 @@ from levyjepa.cli.door import COMMANDS
 from levyjepa.cli.scores import table
 from levyjepa.conf.schema import DataConfig
 from levyjepa.data import load_source
-from levyjepa.training import run
+from levyjepa.training import judge
 
 QUICK = (
     "data=folder",
@@ -238,7 +238,7 @@ def test_a_run_is_evaluated_later(here, monkeypatch, capsys, caplog):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "evaluate", interrupted)
+        patch.setattr(judge, "evaluate", interrupted)
         assert main(later) == 130
     said = capsys.readouterr().err
     assert said.rstrip().endswith("run_dir=later")
@@ -339,6 +339,8 @@ def test_an_experiment_is_compared_and_a_failed_cell_shows(here, capsys):
     assert (here / "grid/gamma-1_seed-0/report.html").is_file()
     assert main(["report", "grid"]) == 0
     assert main(["report", "first", "stopped", "--out", "both.html"]) == 0
+    assert main(["report", "grid", "--out", "one.html"]) == 2
+    assert "this one is grid/report.html" in capsys.readouterr().err
     (here / "grid/gamma-0_seed-1").mkdir()
     (here / "grid/gamma-0_seed-1/mine").touch()
     grid[-2] = "seed=0,1"

@@ -147,6 +147,8 @@ def test_a_wrong_setting_is_named(override, message):
         ("data=cifar10 model=video_tiny", "`model=video_tiny` is of clips, .* write model=tiny"),
         ("data=cifar10 data.frames=8", "`data.frames` must be null for data.source=cifar10"),
         ("data=moving_digits data.frames=null", "`data.frames` must be a number of frames"),
+        ("data=moving_digits data.rate=0", "`data.rate` must be positive"),
+        ("data=cifar10 data.rate=5", "`data.rate` is of clips, which data.source=cifar10 has not"),
         ("model.mixer_depth=2", "`model.mixer_depth` is of clips"),
         ("model.name=videomae", "`model.name=videomae` is of clips"),
         ("data=videofolder data.digits=[1,3]", "`data.digits` is of moving_digits"),

@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
-from levyjepa.evaluation.choice import FAMILIES, GAUSSIAN, choose
 from levyjepa.evaluation.diagnose import diagnose, read_fields
+from levyjepa.evaluation.diagnose.choice import FAMILIES, GAUSSIAN, choose
 from levyjepa.lattice import box, diamond, line, sample_sheet
 from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps, NormalInverseGaussian
 from levyjepa.models.backbone import load_backbone

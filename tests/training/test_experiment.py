@@ -9,8 +9,9 @@ from scipy import stats
 
 from levyjepa.conf.compose import ConfigError
 from levyjepa.conf.schema import ExperimentConfig
+from levyjepa.training.checkpoint import load
 from levyjepa.training.experiment import Cell, markdown, run_experiment, summarise
-from levyjepa.training.run import RunFolderError, load
+from levyjepa.training.run import RunFolderError
 
 
 def cell(gamma: float, seed: int, accuracy: float | None, **more) -> Cell:

@@ -12,9 +12,10 @@ from torch.utils.data import ConcatDataset
 
 from levyjepa.data import Images as Pictures
 from levyjepa.data import normalise, test_loader
-from levyjepa.training import run
+from levyjepa.training import judge, run
+from levyjepa.training.checkpoint import CheckpointError, load
 from levyjepa.training.module import Diverged, LevyJEPA
-from levyjepa.training.run import CheckpointError, Interrupted, RunFolderError, load, train
+from levyjepa.training.run import Interrupted, RunFolderError, train
 
 
 def weights(run_dir: Path) -> dict:
@@ -70,13 +71,13 @@ def test_a_run_folder_holds_everything(small, digits):
 
 
 def test_runs_that_differ_in_the_loss_alone_find_their_baselines_once(small, monkeypatch):
-    whole, given = run.evaluate, []
+    whole, given = judge.evaluate, []
 
     def watched(*args, baselines=None, **more):
         given.append(baselines is not None)
         return whole(*args, baselines=baselines, **more)
 
-    monkeypatch.setattr(run, "evaluate", watched)
+    monkeypatch.setattr(judge, "evaluate", watched)
     known: dict = {}
     first = train(small("run_dir=first", "trainer.max_steps=1"), known)
     short = "trainer.max_steps=1", "objective.gamma=0"

@@ -21,8 +21,9 @@ def _arguments(parser: ArgumentParser) -> None:
 def _run(options: Namespace) -> int:
     from levyjepa.conf.compose import amend
     from levyjepa.data import load_source
+    from levyjepa.training.checkpoint import load
     from levyjepa.training.embedding import embed
-    from levyjepa.training.run import load, stages
+    from levyjepa.training.progress import stages
 
     images = [word for word in options.words if "=" not in word or Path(word).is_file()]
     lines = [word for word in options.words if word not in images]

@@ -17,7 +17,8 @@ def _arguments(parser: ArgumentParser) -> None:
 def _run(options: Namespace) -> int:
     from levyjepa.conf.compose import amend
     from levyjepa.data import load_source
-    from levyjepa.training.run import checkpoint_file, judge, load
+    from levyjepa.training.checkpoint import checkpoint_file, load
+    from levyjepa.training.judge import judge
 
     checkpoint = checkpoint_file(options.checkpoint)
     trained = load(checkpoint)

@@ -42,7 +42,7 @@ def _run(options: Namespace) -> int:
         )
     size, embed = (32, 32), None
     if given["checkpoint"]:
-        from levyjepa.training.run import load
+        from levyjepa.training.checkpoint import load
 
         trained = load(given["checkpoint"])
         size = (trained.config.data.image_size, trained.config.data.image_size)

@@ -12,8 +12,8 @@ def _arguments(parser: ArgumentParser) -> None:
 
 
 def _run(options: Namespace) -> int:
+    from levyjepa.training.checkpoint import load
     from levyjepa.training.export import export
-    from levyjepa.training.run import load
 
     made = export(load(options.checkpoint), options.out)
     images, embedding, tokens = (

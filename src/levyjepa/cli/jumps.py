@@ -17,8 +17,8 @@ def _run(options: Namespace) -> int:
 
     from levyjepa.report import draw_jumps
     from levyjepa.report.drawing import expected_jumps
+    from levyjepa.training.checkpoint import load
     from levyjepa.training.jumps import read_jumps
-    from levyjepa.training.run import load
 
     trained = load(options.checkpoint).of_images()
     for path in options.images:

@@ -12,16 +12,18 @@ PAGE = Path("comparison.html")
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("dirs", type=Path, nargs="+", metavar="DIR")
     text = f"where the page of several folders goes (./{PAGE})"
-    parser.add_argument("--out", type=Path, default=PAGE, metavar="FILE", help=text)
+    parser.add_argument("--out", type=Path, metavar="FILE", help=text)
 
 
 def _run(options: Namespace) -> int:
     from levyjepa.report import compare_report, experiment_report, run_report
 
     if len(options.dirs) > 1:
-        out(f"report: {compare_report(options.dirs, options.out)}")
+        out(f"report: {compare_report(options.dirs, options.out or PAGE)}")
         return 0
     only = options.dirs[0]
+    if options.out:
+        raise ValueError(f"`--out` is of several folders' page; this one is {only}/report.html.")
     draw: Callable[[Path], Path] = (
         run_report if (only / "config.yaml").is_file() else experiment_report
     )

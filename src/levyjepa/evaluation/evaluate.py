@@ -148,6 +148,7 @@ def evaluate(
             device,
             seed=seed,
             limit=SCENES if limit is None else min(limit, SCENES),
+            pixels=baselines is None,
             progress=progress,
         )
         for name, scores in by_clips.items():

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from levyjepa.evaluation.choice import GAUSSIAN, Candidate, Estimate
 from levyjepa.evaluation.diagnose import DIRECTIONS, Finding
+from levyjepa.evaluation.diagnose.choice import GAUSSIAN, Candidate, Estimate
 from levyjepa.laws import Law
 from levyjepa.report import figures, pictures
 from levyjepa.report.drawing import Panel, Tile

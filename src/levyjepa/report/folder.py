@@ -131,7 +131,9 @@ def read_run(folder: str | Path) -> Run:
     """Read a run folder; raise FileNotFoundError if it holds no `config.yaml`."""
     folder = Path(folder)
     if not (folder / "config.yaml").is_file():
-        raise FileNotFoundError(f"A run folder holds config.yaml, got {folder}, which has none.")
+        raise FileNotFoundError(
+            f"`DIR` must be a run folder or hold some, got {folder}, which has none."
+        )
     text = (folder / "config.yaml").read_text("utf-8")
     return Run(
         folder,

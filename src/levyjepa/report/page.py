@@ -51,7 +51,9 @@ def experiment_report(directory: str | Path) -> Path:
     directory = _existing(directory)
     runs = _runs_below(directory)
     if not runs:
-        raise FileNotFoundError(f"An experiment folder holds run folders, got {directory}.")
+        raise FileNotFoundError(
+            f"`DIR` must be a run folder or hold some, got {directory}, which has none."
+        )
     found = read_json(directory / "experiment.json")
     swept = [key for cell in found.get("cells", [])[:1] for key in cell["overrides"]]
     named = [key for key in swept if key != "seed" and key in runs[0].settings]

@@ -25,7 +25,7 @@ from levyjepa.evaluation.diagnose import (
 )
 from levyjepa.evaluation.evaluate import subset
 from levyjepa.models.backbone import as_backbone, load_backbone
-from levyjepa.training.run import load
+from levyjepa.training.checkpoint import load
 
 IMAGES = 64
 OWN = ("model.pretrained", "objective.stencils", "run_dir", "seed")

@@ -13,7 +13,7 @@ from levyjepa.conf.schema import DataConfig
 from levyjepa.data import Images, Source, normalise, test_loader
 from levyjepa.data.video import Videos
 from levyjepa.evaluation.features import frozen
-from levyjepa.training.run import Trained
+from levyjepa.training.checkpoint import Trained
 
 
 @dataclass(frozen=True)

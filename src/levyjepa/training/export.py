@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from levyjepa.training.run import Trained
+from levyjepa.training.checkpoint import Trained
 
 CLOSE = 1e-4  # of the largest value, the most that a loaded program may differ by
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from levyjepa.data import normalise
 from levyjepa.evaluation import increment_map, jump_map
-from levyjepa.training.run import Trained
+from levyjepa.training.checkpoint import Trained
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from levyjepa.checks import floating
 from levyjepa.ecf import equispaced, null
-from levyjepa.evaluation.choice import FAMILIES, GAUSSIAN, JUMPS, NIG, Choice, choose
+from levyjepa.evaluation.diagnose.choice import FAMILIES, GAUSSIAN, JUMPS, NIG, Choice, choose
 from levyjepa.evaluation.diagnose.estimates import jackknife, kurtosis, neighbours, together
 from levyjepa.evaluation.diagnose.record import Control, Finding, Goodness, Jumps, Side
 from levyjepa.inference import goodness_of_fit, jump_probability

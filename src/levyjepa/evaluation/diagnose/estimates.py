@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from levyjepa.evaluation.choice import Estimate
+from levyjepa.evaluation.diagnose.choice import Estimate
 from levyjepa.lattice import Stencil, room
 
 

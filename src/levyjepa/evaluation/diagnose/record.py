@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from levyjepa.evaluation.choice import Choice, Estimate
+from levyjepa.evaluation.diagnose.choice import Choice, Estimate
 from levyjepa.laws import Law
 
 
