@@ -13,7 +13,7 @@ moving_digits) path= ;; # made on the spot
 *) path="data.path=${DATA:-../shared/data/$experiment}" ;;
 esac
 
-gaussian="objective.law=Brownian(sigma=2.0039)" # the variance of the default law
+gaussian="objective.law=Brownian(sigma=2.0039)" # the variance of `first`, the law of images
 first="objective.law=Brownian(sigma=0.125) + CompoundPoisson(rate=2.0, jumps=LaplaceJumps(alpha=1.0))"
 rare="objective.law=Brownian(sigma=0.25) + CompoundPoisson(rate=0.3, jumps=LaplaceJumps(alpha=1.0))"
 sides="objective.stencils=[box(2),box(2,side=2),box(2,side=4)]"
