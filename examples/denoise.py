@@ -48,8 +48,8 @@ def rmse(a: np.ndarray, b: np.ndarray) -> float:
 
 def main(out: str, quick: bool) -> None:
     photo = load_sample_image("china.jpg") / 255
-    seeds, pace = (2, 60) if quick else (5, 20)
-    tuning, test = photo[::pace], photo[pace // 2 :: pace]
+    seeds, time_step = (2, 60) if quick else (5, 20)
+    tuning, test = photo[::time_step], photo[time_step // 2 :: time_step]
     errors: dict[str, list[float]] = {name: [] for name in COLOURS}
     for seed in range(seeds):
         rng = np.random.default_rng(seed)

@@ -24,7 +24,7 @@ from levyjepa.objectives import VideoRegularizer
 
 LAW = Brownian(0.125) + CompoundPoisson(0.2, LaplaceJumps(1.0))
 PACE = 0.5  # a step of time, in steps of space
-IN_TIME = line(3, axis=0, pace=(PACE, 1, 1))
+IN_TIME = line(3, axis=0, spacing=(PACE, 1, 1))
 
 
 def make_clips(digits: Tensor, n: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ def train(clips: Tensor, weight: float, seed: int, steps: int) -> nn.Module:
     decode = nn.Sequential(
         nn.Conv2d(16, 32, 3, 1, 1), nn.GELU(), nn.Conv2d(32, 64, 1), nn.PixelShuffle(8)
     )
-    levy = VideoRegularizer(LAW, pace=PACE, weights={"space": 0})  # what a frame holds is free
+    levy = VideoRegularizer(LAW, time_step=PACE, weights={"space": 0})  # what a frame holds is free
     optimizer = torch.optim.Adam([*encode.parameters(), *decode.parameters()], 3e-3)
     for _ in range(steps):
         frames = clips[torch.randint(len(clips), (8,)), :16].reshape(-1, 1, 48, 48)

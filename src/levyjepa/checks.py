@@ -11,19 +11,20 @@ from torch import Tensor
 
 def positive(name: str, value: Any) -> float:
     """Return `value` as a float if it is a finite number above 0; raise otherwise."""
-    if not (number := _finite(name, value, "positive")) > 0:
+    if not (number := finite(name, value, "positive")) > 0:
         raise ValueError(f"`{name}` must be positive, got {value!r}.")
     return number
 
 
 def not_negative(name: str, value: Any) -> float:
     """Return `value` as a float if it is a finite number of at least 0; raise otherwise."""
-    if (number := _finite(name, value, "at least 0")) < 0:
+    if (number := finite(name, value, "at least 0")) < 0:
         raise ValueError(f"`{name}` must be at least 0, got {value!r}.")
     return number
 
 
-def _finite(name: str, value: Any, wanted: str) -> float:
+def finite(name: str, value: Any, wanted: str = "a number") -> float:
+    """Return `value` as a float if it is a finite number; raise otherwise."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number, got {value!r}.")
     try:

@@ -17,7 +17,7 @@ from levyjepa.lattice import (
     line,
     on_tokens,
     overlaps,
-    parse,
+    parse_stencils,
     room,
     sample_sheet,
     tilings,
@@ -33,7 +33,7 @@ def quick(n):
 
 
 stencils = st.sampled_from(
-    [box(1), box(2), box(3, 2), box(2, 3, pace=(1e-3, 1e3)), diamond(2), line(), line(3, 1, 2)]
+    [box(1), box(2), box(3, 2), box(2, 3, spacing=(1e-3, 1e3)), diamond(2), line(), line(3, 1, 2)]
 )
 dtypes = st.sampled_from([torch.float64, torch.float32, torch.float16, torch.bfloat16])
 powers = st.floats(-30, 30)
@@ -153,6 +153,6 @@ def test_a_mask_is_bool_and_a_grid(mask, error, match):
 @given(st.one_of(st.text(max_size=20), st.text("boxline(2,3)=side[].-", max_size=20), anything))
 def test_any_text_is_a_stencil_or_a_clear_error(text):
     try:
-        parse(text)
+        parse_stencils(text)
     except (ValueError, TypeError) as error:
         assert str(error)  # noqa: PT017

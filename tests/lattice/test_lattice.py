@@ -12,7 +12,7 @@ from levyjepa.lattice import (
     increments,
     line,
     on_tokens,
-    parse,
+    parse_stencils,
     room,
     sample_sheet,
     tiling,
@@ -26,7 +26,7 @@ STENCILS = {
     "box(2)": (box(2), (12, 15)),
     "box(2, 3)": (box(2, 3), (12, 15)),
     "box(3)": (box(3), (6, 7, 8)),
-    "box(3, 2, pace)": (box(3, 2, pace=(0.5, 1, 1)), (6, 7, 8)),
+    "box(3, 2, spacing)": (box(3, 2, spacing=(0.5, 1, 1)), (6, 7, 8)),
     "diamond()": (diamond(), (12, 15)),
     "diamond(2)": (diamond(2), (12, 15)),
     "line(1)": (line(), (40,)),
@@ -39,9 +39,9 @@ every_stencil = pytest.mark.parametrize(("stencil", "grid"), STENCILS.values(), 
 def test_volumes():
     assert [box(1).volume, box(2, 3).volume, box(3, 2).volume] == [1, 9, 8]
     assert [diamond().volume, diamond(3).volume, line(3, 1, 4).volume] == [2, 18, 4]
-    assert box(3, 2, pace=(0.5, 1, 1)).volume == 4
-    assert line(2, 0, 3, pace=(0.25, 1)).volume == 0.75
-    assert line(2, 0, 3, pace=(1e-20, 1e20)).volume == 3e-20
+    assert box(3, 2, spacing=(0.5, 1, 1)).volume == 4
+    assert line(2, 0, 3, spacing=(0.25, 1)).volume == 0.75
+    assert line(2, 0, 3, spacing=(1e-20, 1e20)).volume == 3e-20
 
 
 def test_increments_by_hand():
@@ -56,7 +56,7 @@ def test_increments_by_hand():
     )
 
 
-@pytest.mark.parametrize("stencil", [box(2), diamond(2), line(2, 1, pace=(1, 0.5))])
+@pytest.mark.parametrize("stencil", [box(2), diamond(2), line(2, 1, spacing=(1, 0.5))])
 def test_a_lifted_stencil_is_laid_in_every_frame(stencil):
     clip = torch.randn(2, 3, 6, 7, 2)
     frames = increments(clip.flatten(0, 1), stencil).unflatten(0, (2, 3))
@@ -204,9 +204,9 @@ def test_mixed_differences_are_blind_to_straight_edges_and_lines_are_not():
 
 
 def test_text():
-    assert parse("box(2, side=2)") == box(2, 2)
+    assert parse_stencils("box(2, side=2)") == (box(2, 2),)
     with pytest.raises(ValueError, match="not a stencil"):
-        parse("circle(2)")
+        parse_stencils("circle(2)")
 
 
 def test_bad_input_is_named():

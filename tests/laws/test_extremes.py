@@ -21,7 +21,7 @@ from levyjepa.laws import (
     StudentTJumps,
     VarianceGamma,
     VarianceGammaJumps,
-    parse,
+    parse_law,
 )
 
 MAKERS = {  # each from two positive numbers
@@ -205,13 +205,13 @@ def test_structure_is_checked():
     with pytest.raises(TypeError, match="unsupported operand"):
         Brownian(1.0) + 1  # pyright: ignore
     with pytest.raises(TypeError, match="A law's text must be a string, got 3"):
-        parse(3)  # pyright: ignore
+        parse_law(3)  # pyright: ignore
 
 
 @quick(200)
 @given(st.one_of(st.text(max_size=30), st.text("Brownian(1.0+-,)*=sigma[]", max_size=30)))
 def test_any_text_is_a_law_or_a_value_error(text):
     try:
-        parse(text)
+        parse_law(text)
     except ValueError as error:
         assert "is not a law" in str(error)  # noqa: PT017

@@ -22,7 +22,7 @@ from levyjepa.laws import (
     StudentTJumps,
     VarianceGamma,
     VarianceGammaJumps,
-    parse,
+    parse_law,
 )
 
 every_law = pytest.mark.parametrize("law", ALL_LAWS, ids=repr)
@@ -106,20 +106,20 @@ def test_vectors_are_isotropic_with_a_common_jump(law, false_alarm):
 
 @every_law
 def test_text_makes_the_law_again(law):
-    again = parse(repr(law))
+    again = parse_law(repr(law))
     assert repr(again) == repr(law)
     assert torch.equal(again.exponent(U), law.exponent(U))
 
 
 def test_text_makes_independent_coordinates():
-    law = parse("IndependentCoordinates(Brownian(0.5) + Stable(1.5), NormalInverseGaussian(1, 2))")
-    assert repr(parse(repr(law))) == repr(law)
+    law = parse_law("IndependentCoordinates(Brownian(0.5) + Stable(1.5), NormalInverseGaussian(1, 2))")
+    assert repr(parse_law(repr(law))) == repr(law)
     assert isinstance(law, IndependentCoordinates)
     assert law.sample((3,)).shape == (3, 2)
     with pytest.raises(ValueError, match="is not a law"):
-        parse("IndependentCoordinates(LaplaceJumps(1))")
+        parse_law("IndependentCoordinates(LaplaceJumps(1))")
     with pytest.raises(ValueError, match="is not a law"):
-        parse("IndependentCoordinates()")
+        parse_law("IndependentCoordinates()")
 
 
 SLOPES = [*ALL_LAWS, *(CompoundPoisson(1.0, StudentTJumps(nu)) for nu in (0.3, 1.0, 2.0, 50.0))]
@@ -139,8 +139,8 @@ def test_slopes_in_frequencies_and_parameters(law):
 def test_a_learnable_copy_is_the_same_law_and_follows_its_gradient(law):
     learnable = law.learnable_copy()
     assert torch.allclose(learnable.exponent(U), law.exponent(U), rtol=1e-5)
-    assert torch.allclose(parse(repr(learnable)).exponent(U), law.exponent(U), rtol=1e-5)
-    assert parse(repr(learnable)).learnable_copy().state_dict().keys() == (
+    assert torch.allclose(parse_law(repr(learnable)).exponent(U), law.exponent(U), rtol=1e-5)
+    assert parse_law(repr(learnable)).learnable_copy().state_dict().keys() == (
         learnable.state_dict().keys()
     )
     assert not list(law.parameters())
@@ -234,9 +234,9 @@ def test_other_bad_input_is_named():
     with pytest.raises(TypeError, match="`jumps` must be a law of jumps"):
         CompoundPoisson(1.0, Brownian(1.0))  # pyright: ignore
     with pytest.raises(ValueError, match=r"`Cauchy\(1\)` is not one of Brownian"):
-        parse("Cauchy(1)")
+        parse_law("Cauchy(1)")
     with pytest.raises(ValueError, match="not a law"):
-        parse("__import__('os')")
+        parse_law("__import__('os')")
 
 
 def test_stable_is_brownian_at_2_and_cauchy_at_1(false_alarm):

@@ -16,7 +16,7 @@ from levyjepa.laws import (
     Scaled,
     ScaledJumps,
     StudentTJumps,
-    parse,
+    parse_law,
 )
 from levyjepa.laws.scale import rescaled
 
@@ -48,7 +48,7 @@ def test_moments_are_scaled():
 def test_a_scaled_law_prints_what_makes_it():
     law = Brownian(0.5) + CompoundPoisson(2.0, ScaledJumps(0.4, StudentTJumps(3.0)))
     assert eval(repr(law)).exponent(U).equal(law.exponent(U))
-    assert repr(parse(repr(law))) == repr(law)
+    assert repr(parse_law(repr(law))) == repr(law)
     assert len(list(law.learnable_copy().parameters())) == 4
 
 

@@ -70,7 +70,7 @@ def test_descent_makes_increments_follow_the_law():
     [
         ((line(),), (30,)),
         ((box(2), diamond(), line(2, 0)), (9, 7)),
-        ((box(3, pace=(0.5, 1, 1)),), (4, 6, 5)),
+        ((box(3, spacing=(0.5, 1, 1)),), (4, 6, 5)),
     ],
     ids=["sequence", "image", "video"],
 )

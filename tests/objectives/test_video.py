@@ -27,7 +27,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 def moving_sums(law: Law, frames: int, clips: int, places: int = 8) -> Tensor:
     """Sums of independent samples over `frames` frames and 2 x 2 places: all kinds obey the law.
 
-    A line of time is one frame's sum of samples less another's, 8 of them, and so on; the pace is
+    A line of time is one frame's sum of samples less another's, 8 of them, and so on; the time_step is
     2 / frames, of which 8 samples are the volume.
     """
     size = (clips, 8 + frames - 1, places + 1, places + 1)
@@ -39,11 +39,11 @@ def test_the_loss_is_the_weighted_sum_of_three_priors() -> None:
     field = noise(3, *GRID, 4)
     weights = {"space": 0.5, "time": 3.0}
     video = VideoRegularizer(
-        {"spacetime": LAW, "space": OTHER, "time": LAW}, pace=0.25, weights=weights
+        {"spacetime": LAW, "space": OTHER, "time": LAW}, time_step=0.25, weights=weights
     )
     turn = generator()
     frames = field.flatten(0, 1)
-    spacetime = LevyRegularizer(LAW, (box(3, pace=(0.25, 1, 1)),))(field, generator=turn)
+    spacetime = LevyRegularizer(LAW, (box(3, spacing=(0.25, 1, 1)),))(field, generator=turn)
     rotation = torch.linalg.qr(noise(4, 4))[0]
     space = LevyRegularizer(OTHER, (box(2), diamond()), pool="batch")
     moves = increments(field @ rotation, line(3, 0)).flatten(1)
@@ -71,18 +71,18 @@ def test_kinds_are_left_out_by_law_or_by_weight() -> None:
 def test_one_clip_obeys_one_law_in_every_kind_at_its_pace(frames: int) -> None:
     """The mean characteristic function over clips is the law's: 5 sigma at 9 frequencies."""
     clips = moving_sums(LAW, frames, 400)
-    pace = 2 / frames
-    for cells in (box(3, pace=(pace, 1, 1)), box(2).lifted, diamond().lifted, line(3, 0)):
-        volume = pace if cells == line(3, 0) else cells.volume
+    time_step = 2 / frames
+    for cells in (box(3, spacing=(time_step, 1, 1)), box(2).lifted, diamond().lifted, line(3, 0)):
+        volume = time_step if cells == line(3, 0) else cells.volume
         u = torch.arange(1.0, 10.0, dtype=torch.float64)
         waves = (increments(clips, cells)[..., None] * u).cos().mean((1, 2))
         gap = (waves.mean(0) - LAW.characteristic_function(u, volume)).abs()
         assert (gap < 5 * waves.std(0) / 20).all()
-    kept = VideoRegularizer(LAW, pace=pace).terms(clips, generator=generator())
-    wrong = VideoRegularizer(LAW, pace=2 * pace).terms(clips, generator=generator())
+    kept = VideoRegularizer(LAW, time_step=time_step).terms(clips, generator=generator())
+    wrong = VideoRegularizer(LAW, time_step=2 * time_step).terms(clips, generator=generator())
     assert wrong["time"] > 3 * kept["time"]
     assert wrong["spacetime"] > 3 * kept["spacetime"]
-    assert wrong["space"] == kept["space"]  # a frame has no pace
+    assert wrong["space"] == kept["space"]  # a frame has no time_step
 
 
 def test_a_sheet_of_space_and_time_scores_at_its_null_level() -> None:
@@ -205,7 +205,7 @@ def test_an_image_prior_in_the_whole_loss_takes_a_mask_and_has_no_kinds() -> Non
         ({"weights": {"frames": 1.0}}, ValueError, "`weights` must name kinds"),
         ({"weights": (1, 1, 1)}, ValueError, "`weights` must name kinds"),
         ({"weights": {"time": -1.0}}, ValueError, "`weights` must be at least 0, got -1.0"),
-        ({"pace": 0.0}, ValueError, "`pace` must be positive, got 0.0"),
+        ({"time_step": 0.0}, ValueError, "`time_step` must be positive, got 0.0"),
         ({"stencils": (box(3),)}, ValueError, "`stencils` must be stencils of the plane"),
         ({"stencils": box(2)}, ValueError, "`stencils` must be stencils of the plane"),
     ],

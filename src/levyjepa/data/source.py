@@ -1,104 +1,78 @@
-"""Where images and clips come from: a name to a source."""
+"""What a source of images or clips is, and how one is opened by name."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 
-from levyjepa.conf.schema import DataConfig
-from levyjepa.data.clip_sources import moving_digits, videofolder
-from levyjepa.data.common import Source, stratified
-from levyjepa.data.davis import davis
-from levyjepa.data.folders import folder, segmentation, unlabelled
-from levyjepa.data.hub import hub, parquet
-from levyjepa.data.images import UNLABELLED
-from levyjepa.data.mnist5k import mnist5k
+from levyjepa.data.images import CorruptImageError
+from levyjepa.data.registry import SOURCES
+from levyjepa.data.settings import DataSettings
 
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CIFAR10 = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-IMAGENETTE = {
-    "n01440764": "tench",
-    "n02102040": "English springer",
-    "n02979186": "cassette player",
-    "n03000684": "chain saw",
-    "n03028079": "church",
-    "n03394916": "French horn",
-    "n03417042": "garbage truck",
-    "n03425413": "gas pump",
-    "n03445777": "golf ball",
-    "n03888257": "parachute",
-}
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def load_source(config: DataConfig) -> Source:
-    """Open the images or videos that a configuration names.
+@dataclass(frozen=True)
+class Source:
+    """Images or videos with what training and tasks must know about them.
 
-    Raises:
-        ValueError: an unknown source, no images, no labels, a missing split or column.
-        FileNotFoundError: the folder is missing.
-        ConnectionError: a hub can't be reached.
+    `train` and `test` are map-style datasets, or lists, of (image, label): a PIL image or a uint8
+    array (H, W, 3), and an integer, -1 where there is no label. Datasets of video give
+    (`Footage`, label). Two methods are optional: `name(i)` says what to call an item in messages,
+    `truth(i)` what is known about its pixels, as `truth` says.
+
+    Args:
+        name: What to call it.
+        train: Training split.
+        test: Test split; None if there is none.
+        classes: Names of the labels; empty without labels.
+        mean, std: Of pixels in [0, 1], for each channel; None measures them on the training split.
+        truth: "masks": `truth(i)` is an array (H, W) of class ids, -1 where ignored;
+            "scenes": it is a `DigitClip`; "": there is none.
+        mask_classes: Names of the ids of masks.
+        sequences: Videos with object masks, to be tracked.
+        ordered: Items follow each other in time, so a held-out part must be of whole stretches.
+        clips: Whether items are video.
     """
-    if config.source not in _SOURCES:
-        raise ValueError(
-            f"`data.source` must be one of {', '.join(_SOURCES)}, got {config.source}."
-        )
-    source = _SOURCES[config.source](config)
-    if config.holdout:
-        source = _held_out(source, config.holdout)
-    if config.limit is not None:
-        source = _few(source, config.limit)
-    return source
+
+    name: str
+    train: Any
+    test: Any = None
+    classes: tuple[str, ...] = ()
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    truth: str = ""
+    mask_classes: tuple[str, ...] = ()
+    sequences: tuple[Any, ...] = ()
+    ordered: bool = False
+    clips: bool = False
 
 
-def _held_out(source: Source, share: float) -> Source:
-    """Of every class a share of the training images in the place of the test images."""
-    images: Any = source.train
-    labels = np.array(images.labels or [UNLABELLED] * len(images))
-    kept, held = (part.tolist() for part in stratified(labels, share))
-    scenes = source.scenes and (Subset(source.scenes[0], kept), Subset(source.scenes[0], held))
-    return replace(source, train=Subset(images, kept), test=Subset(images, held), scenes=scenes)
+class Rows(Dataset):
+    """Some items of a dataset, in the order of `indices`; `name` and `truth` included."""
+
+    def __init__(self, dataset: Any, indices: Sequence[int]) -> None:
+        self.dataset, self.indices = dataset, list(indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.dataset[self.indices[index]]
+
+    def name(self, index: int) -> str:
+        """What to call an item in messages."""
+        return item_name(self.dataset, self.indices[index])
+
+    def truth(self, index: int) -> Any:
+        """What is known about an item's pixels."""
+        return self.dataset.truth(self.indices[index])
 
 
-def _few(source: Source, limit: int) -> Source:
-    """At most so many images of each split."""
-    test = None if source.test is None else _drawn(source.test, limit)
-    scenes = source.scenes and (_drawn(source.scenes[0], limit), _drawn(source.scenes[1], limit))
-    sequences = source.sequences and source.sequences[:limit]
-    train = _drawn(source.train, limit)
-    return replace(source, train=train, test=test, scenes=scenes, sequences=sequences)
-
-
-def _drawn(images: Any, limit: int) -> Dataset:
-    chosen = np.random.default_rng(0).permutation(len(images))[:limit]
-    return Subset(images, sorted(chosen.tolist()))
-
-
-def _cifar10(config: DataConfig) -> Source:
-    if config.path is None:
-        return hub(replace(config, path="uoft-cs/cifar10"), CIFAR10)
-    return replace(parquet(config, CIFAR10), name="cifar10")
-
-
-def _imagenette(config: DataConfig) -> Source:
-    if config.path is None:
-        return hub(replace(config, path="frgfm/imagenette"), IMAGENET)
-    source = folder(config, IMAGENET)
-    names = tuple(IMAGENETTE.get(name, name) for name in source.classes)
-    return replace(source, name="imagenette", classes=names)
-
-
-_SOURCES: dict[str, Callable[[DataConfig], Source]] = {
-    "mnist5k": mnist5k,
-    "cifar10": _cifar10,
-    "imagenette": _imagenette,
-    "hub": hub,
-    "parquet": parquet,
-    "folder": folder,
-    "unlabelled": unlabelled,
-    "segmentation": segmentation,
-    "moving_digits": moving_digits,
-    "videofolder": videofolder,
-    "davis": davis,
-}
+def item_name(dataset: Any, index: int) -> str:
+    """What to call an item of a dataset in messages: its own name, or its number."""
+    name = getattr(dataset, "name", None)
+    return str(name(index)) if callable(name) else f"image {index}"

@@ -1,5 +1,7 @@
 """From a grid of tokens to increments and their cell volume."""
 
+from collections.abc import Sequence
+
 from levyjepa.expression import evaluate
 from levyjepa.lattice.field import (
     centres,
@@ -23,7 +25,7 @@ __all__ = [
     "line",
     "on_tokens",
     "overlaps",
-    "parse",
+    "parse_stencils",
     "room",
     "sample_sheet",
     "tiling",
@@ -32,16 +34,25 @@ __all__ = [
 ]
 
 
-def parse(text: str) -> Stencil:
-    """The stencil that `text` names, as in a configuration file.
+def parse_stencils(text: str | Sequence[str]) -> tuple[Stencil, ...]:
+    """Return the stencils that a text names, one or several with commas between them.
+
+    Args:
+        text: Such as "box(2), line(2, axis=0)", or a sequence of such texts.
 
     Raises:
-        TypeError: the text is not a text.
-        ValueError: it is not a stencil.
+        TypeError: It is not text.
+        ValueError: It does not name stencils.
 
-    >>> parse("box(2, side=2)") == box(2, side=2)
+    >>> parse_stencils("box(2, side=2), diamond()") == (box(2, side=2), diamond())
     True
     """
+    if isinstance(text, Sequence) and not isinstance(text, str):
+        return tuple(stencil for part in text for stencil in parse_stencils(part))
     if not isinstance(text, str):
-        raise TypeError(f"A stencil's text must be a string, got {text!r}.")
-    return evaluate(text, {"box": box, "diamond": diamond, "line": line}, "stencil")
+        raise TypeError(f"`text` must be a string or several, got {text!r}.")
+    parsed = evaluate(text, {"box": box, "diamond": diamond, "line": line}, "stencil")
+    stencils = parsed if isinstance(parsed, tuple) else (parsed,)
+    if not stencils or not all(isinstance(stencil, Stencil) for stencil in stencils):
+        raise ValueError(f"{text!r} must name stencils, such as 'box(2), diamond()'.")
+    return stencils

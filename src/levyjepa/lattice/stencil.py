@@ -52,22 +52,22 @@ class Stencil:
             raise ValueError(f"`steps` {self.steps} do not make these `offsets` and `signs`.")
 
     @classmethod
-    def from_steps(cls, steps: Sequence[Offset], pace: Sequence[float] | None = None) -> "Stencil":
+    def from_steps(cls, steps: Sequence[Offset], spacing: Sequence[float] | None = None) -> "Stencil":
         """The stencil of first differences along each of `steps` in turn.
 
         Its volume is that of the parallelepiped they span, sqrt(det(S P^2 S^T)), with P the
-        diagonal of `pace`, the length of one lattice step along each axis (1 if None).
+        diagonal of `spacing`, the length of one lattice step along each axis (1 if None).
         """
         steps = _vectors("steps", steps)
         if not steps or len({len(step) for step in steps}) != 1 or not steps[0]:
             raise ValueError(f"`steps` must be vectors of one length, got {steps}.")
         ndim = len(steps[0])
-        paces = (1.0,) * ndim if pace is None else tuple(checks.positive("pace", p) for p in pace)
-        if len(paces) != ndim:
-            raise ValueError(f"`pace` must have a length for each of {ndim} axes, got {paces}.")
+        spacings = (1.0,) * ndim if spacing is None else tuple(checks.positive("spacing", p) for p in spacing)
+        if len(spacings) != ndim:
+            raise ValueError(f"`spacing` must have a length for each of {ndim} axes, got {spacings}.")
         if np.linalg.matrix_rank(np.array(steps)) < len(steps):
             raise ValueError(f"`steps` must span a volume, got {steps}.")
-        scaled = np.array(steps) * np.array(paces)
+        scaled = np.array(steps) * np.array(spacings)
         volume = math.sqrt(max(float(np.linalg.det(scaled @ scaled.T)), 0.0))
         corners = _corners(steps)
         return cls(tuple(corners), tuple(corners.values()), float(f"{volume:.12g}"), steps)
@@ -146,7 +146,7 @@ def _corners(steps: Sequence[Offset]) -> dict[Offset, int]:
     return {tuple(int(n) for n in np.array(c) - low): sign for c, sign in corners.items()}
 
 
-def box(ndim: int = 2, side: int = 1, pace: Sequence[float] | None = None) -> Stencil:
+def box(ndim: int = 2, side: int = 1, spacing: Sequence[float] | None = None) -> Stencil:
     """The mixed difference over a cell of `side` lattice steps along each axis, volume side^ndim.
 
     >>> box(2).offsets, box(2).signs, box(3, side=2).volume
@@ -154,21 +154,21 @@ def box(ndim: int = 2, side: int = 1, pace: Sequence[float] | None = None) -> St
     """
     checks.count("ndim", ndim)
     checks.count("side", side)
-    return Stencil.from_steps([_step(ndim, axis, side) for axis in range(ndim)], pace)
+    return Stencil.from_steps([_step(ndim, axis, side) for axis in range(ndim)], spacing)
 
 
-def diamond(side: int = 1, pace: Sequence[float] | None = None) -> Stencil:
+def diamond(side: int = 1, spacing: Sequence[float] | None = None) -> Stencil:
     """The mixed difference at 45 degrees, A(x-s,y) - A(x,y-s) - A(x,y+s) + A(x+s,y), volume 2 s^2.
 
     >>> diamond().volume
     2.0
     """
     checks.count("side", side)
-    return Stencil.from_steps([(side, side), (side, -side)], pace)
+    return Stencil.from_steps([(side, side), (side, -side)], spacing)
 
 
 def line(
-    ndim: int = 1, axis: int = 0, length: int = 1, pace: Sequence[float] | None = None
+    ndim: int = 1, axis: int = 0, length: int = 1, spacing: Sequence[float] | None = None
 ) -> Stencil:
     """The first difference over `length` steps along one axis, volume `length`.
 
@@ -182,7 +182,7 @@ def line(
     checks.count("length", length)
     if not 0 <= checks.count("axis", axis, least=0) < ndim:
         raise ValueError(f"`axis` must be below {ndim}, got {axis}.")
-    return Stencil.from_steps([_step(ndim, axis, length)], pace)
+    return Stencil.from_steps([_step(ndim, axis, length)], spacing)
 
 
 def _step(ndim: int, axis: int, length: int) -> Offset:

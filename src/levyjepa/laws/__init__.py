@@ -1,7 +1,7 @@
 """What increments should look like: one law, one page."""
 
 from levyjepa.laws.brownian import Brownian
-from levyjepa.laws.catalogue import ALL_LAWS, parse
+from levyjepa.laws.catalogue import ALL_LAWS, parse_law
 from levyjepa.laws.gamma_process import VarianceGamma
 from levyjepa.laws.gaussian import GaussianJumps
 from levyjepa.laws.independent import IndependentCoordinates
@@ -32,5 +32,5 @@ __all__ = [
     "Sum",
     "VarianceGamma",
     "VarianceGammaJumps",
-    "parse",
+    "parse_law",
 ]

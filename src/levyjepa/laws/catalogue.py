@@ -33,7 +33,7 @@ _NAMES = {name: kind for name, kind in _NAMES.items() if name not in ("Sum", "Mo
 _NAMES |= {kind.__name__: kind for kind in (Scaled, ScaledJumps, IndependentCoordinates)}
 
 
-def parse(text: str) -> Any:
+def parse_law(text: str) -> Any:
     """The law that `text` prints, as in a configuration file.
 
     Returns:
@@ -43,7 +43,7 @@ def parse(text: str) -> Any:
         TypeError: the text is not a text.
         ValueError: it is not a law.
 
-    >>> parse("Brownian(0.125) + CompoundPoisson(2, LaplaceJumps(1))")
+    >>> parse_law("Brownian(0.125) + CompoundPoisson(2, LaplaceJumps(1))")
     Brownian(sigma=0.125) + CompoundPoisson(rate=2.0, jumps=LaplaceJumps(alpha=1.0))
     """
     if not isinstance(text, str):

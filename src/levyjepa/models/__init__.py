@@ -1,8 +1,5 @@
-"""Images or clips to a field of patch tokens and an embedding, and the heads that training adds."""
+"""Encoders behind one protocol, and the heads that training adds."""
 
-from levyjepa.models.encoder import Encoder, Encoding
-from levyjepa.models.network import Network, Output
-from levyjepa.models.tubelet import TubeletEncoder
-from levyjepa.models.video import FrameEncoder
+from levyjepa._lazy import attach
 
-__all__ = ["Encoder", "Encoding", "FrameEncoder", "Network", "Output", "TubeletEncoder"]
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -25,18 +25,18 @@ class VideoRegularizer(nn.Module):
 
     Each kind is a `LevyRegularizer` over all its increments in a clip, with its own rotation.
 
-    A step of time counts as `pace` steps of space: cells of space-time and lines have volume `pace`
-    and cells of a frame keep theirs, so that one law serves clips of any stride. With half the
-    pace, a line holds half as many jumps of the same sizes. One law for all kinds is no
-    contradiction up to a pace of 2: they hold together where a frame's increments correlate by
-    1 - pace / 2 with the next frame's, and neighbouring places' histories by 1/2 along each axis,
-    as in moving sums, over 2 / pace frames and 2 x 2 places, of independent jumps and noise.
+    A step in time is as long as `time_step` steps in space. Cells of space-time and lines have
+    volume `time_step`, cells of a frame keep theirs, so one law serves clips of any stride: at half
+    the time step a line holds half as many jumps, of the same sizes. One law can hold for all kinds
+    up to a time step of 2: a frame's increments then correlate by 1 - time_step / 2 with the next
+    frame's, and histories of neighboring places by 1/2 along each axis. Moving sums, over
+    2 / time_step frames and 2 x 2 places, of independent jumps and noise do so.
 
     Args:
         law: of every kind, per unit volume; or one by name for each kind wanted, as
             {"space": LAW, "time": LAW}.
         stencils: of "space", on the plane.
-        pace: length of a step along time, that of a step in space being 1.
+        time_step: length of a step in time, in steps of space.
         weights: by name, 1 for kinds that are not named; a kind of weight 0 is left out.
         options: further arguments of `LevyRegularizer`: quadrature, calibrated, cells, pool,
             directions, learnable. Every kind learns a law of its own, `priors["time"].law`. The
@@ -46,7 +46,7 @@ class VideoRegularizer(nn.Module):
     >>> from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps
     >>> law = Brownian(sigma=0.125) + CompoundPoisson(rate=2.0, jumps=LaplaceJumps(alpha=1.0))
     >>> tokens = torch.randn(2, 8, 14, 14, 384, requires_grad=True)  # (B, t, h, w, C)
-    >>> loss = VideoRegularizer(law, pace=0.5, weights={"time": 0.1})(tokens)
+    >>> loss = VideoRegularizer(law, time_step=0.5, weights={"time": 0.1})(tokens)
     >>> loss.shape
     torch.Size([])
     """
@@ -55,7 +55,7 @@ class VideoRegularizer(nn.Module):
         self,
         law: Law | IndependentCoordinates | Mapping[str, Law | IndependentCoordinates],
         stencils: Sequence[Stencil] = (box(2), diamond()),
-        pace: float = 1.0,
+        time_step: float = 1.0,
         weights: Mapping[str, float] | None = None,
         **options: Any,
     ) -> None:
@@ -68,11 +68,11 @@ class VideoRegularizer(nn.Module):
         some = isinstance(stencils, Sequence) and all(isinstance(s, Stencil) for s in stencils)
         if not some or any(stencil.ndim != 2 for stencil in stencils):
             raise ValueError(f"`stencils` must be stencils of the plane, got {stencils!r}.")
-        paces = (checks.positive("pace", pace), 1.0, 1.0)
+        spacing = (checks.positive("time_step", time_step), 1.0, 1.0)
         cells = {
-            "spacetime": (box(3, pace=paces),),
+            "spacetime": (box(3, spacing=spacing),),
             "space": tuple(stencil.lifted for stencil in stencils),
-            "time": (line(3, axis=0, pace=paces),),
+            "time": (line(3, axis=0, spacing=spacing),),
         }
         given = {kind: checks.not_negative("weights", weights.get(kind, 1.0)) for kind in KINDS}
         self.weights = {kind: given[kind] for kind in KINDS if kind in laws and given[kind] > 0}

@@ -1,0 +1,7 @@
+"""`python -m levyjepa`."""
+
+import sys
+
+from levyjepa.cli import main
+
+sys.exit(main())

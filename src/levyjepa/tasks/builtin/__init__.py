@@ -1,0 +1,1 @@
+"""Our tasks, one file each; every module registers itself when it is imported."""

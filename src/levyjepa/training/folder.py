@@ -1,0 +1,294 @@
+"""A run folder: the only place that knows the names of its files."""
+
+import csv
+import io
+import json
+import logging
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from filelock import FileLock, Timeout
+
+from levyjepa.settings import flat
+from levyjepa.tasks.evaluate import Evaluation, Failure
+from levyjepa.tasks.score import Picture, Score
+from levyjepa.training.config import from_dict
+from levyjepa.training.settings import Config
+
+log = logging.getLogger(__name__)
+
+FORMAT = 2  # of evaluation.json
+
+
+class RunFolderError(ValueError):
+    """A folder that can't be used as asked: it holds something else, or another process has it."""
+
+
+class RunFolder:
+    """The files of one run.
+
+    Every file is written beside its target and then replaces it, so a file is whole or absent.
+
+    Args:
+        path: The folder; it need not exist yet.
+
+    >>> RunFolder("runs/first").last_checkpoint.as_posix()
+    'runs/first/checkpoints/last.ckpt'
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
+    @property
+    def config_file(self) -> Path:
+        """All settings, as YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_file(self) -> Path:
+        """Logged values, as CSV: a row for each step or epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The checkpoint of the last epoch, or of the step at which the run was stopped."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """The checkpoint of the epoch in which the online probe was best on the test split."""
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def evaluation_file(self) -> Path:
+        """Scores of every task; it is there once a run is finished."""
+        return self.path / "evaluation.json"
+
+    @property
+    def results(self) -> Path:
+        """Large results of tasks, such as tracked masks."""
+        return self.path / "results"
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.path / "report.html"
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder holds a run."""
+        return self.config_file.is_file()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is trained and evaluated."""
+        return self.evaluation_file.is_file()
+
+    @cached_property
+    def config(self) -> Config:
+        """The settings.
+
+        Raises:
+            RunFolderError: The file is missing or can't be read.
+        """
+        return from_dict(self._settings())
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The settings under dotted keys, such as "objective.gamma"."""
+        return flat(self.config.as_dict())
+
+    def metrics(self) -> pd.DataFrame:
+        """Return the logged values, a row for each line; a last line that is cut short is left out."""
+        if not self.metrics_file.is_file():
+            return pd.DataFrame({"epoch": [], "step": []})
+        text = self.metrics_file.read_text("utf-8", errors="replace")
+        if not text.endswith("\n"):
+            text = text[: text.rfind("\n") + 1]
+        if not text.strip():
+            return pd.DataFrame({"epoch": [], "step": []})
+        return pd.read_csv(io.StringIO(text))
+
+    def metrics_before(self, step: int) -> list[dict[str, str]]:
+        """Return the rows logged before a step, as a logger that goes on there needs them."""
+        if not self.metrics_file.is_file():
+            return []
+        with self.metrics_file.open(newline="", encoding="utf-8", errors="replace") as file:
+            rows = [row for row in csv.DictReader(file) if None not in row.values()]
+        kept = [row for row in rows if re.fullmatch(r"\d+", row.get("step") or "")]
+        return [row for row in kept if int(row["step"]) < step]
+
+    def evaluation(self) -> Evaluation:
+        """Return the scores and pictures; empty where the run is not evaluated yet.
+
+        Raises:
+            RunFolderError: The file is of an older version, or can't be read.
+        """
+        if not self.finished:
+            return Evaluation()
+        found = self._json(self.evaluation_file)
+        if found.get("format") != FORMAT:
+            raise RunFolderError(
+                f"{self.evaluation_file} was written by an older version; "
+                f"`levyjepa evaluate {self.path}` writes it anew."
+            )
+        return Evaluation(
+            [Score.from_dict(values) for values in found["scores"]],
+            list(self._pictures(found.get("pictures", []))),
+            [Failure(**values) for values in found.get("failures", [])],
+        )
+
+    def write_config(self, config: Config) -> None:
+        """Write `config.yaml`."""
+        text = yaml.safe_dump(config.as_dict(), sort_keys=False, allow_unicode=True)
+        self.write_text(self.config_file, text)
+
+    def write_evaluation(self, evaluation: Evaluation) -> None:
+        """Write the pictures, then `evaluation.json`, which says that the run is finished."""
+        pictures = []
+        shutil.rmtree(self.path / "pictures", ignore_errors=True)
+        for picture in evaluation.pictures:
+            name = f"{picture.task}-{picture.name}-{picture.subject}.png"
+            name = re.sub(r"[^\w.-]+", "-", name)
+            self.write_bytes(self.path / "pictures" / name, picture.png)
+            pictures.append({k: v for k, v in asdict(picture).items() if k != "png"} | {"file": name})
+        content = {
+            "format": FORMAT,
+            "scores": [score.as_dict() for score in evaluation.scores],
+            "pictures": pictures,
+            "failures": [asdict(failure) for failure in evaluation.failures],
+        }
+        self.write_text(self.evaluation_file, json.dumps(content, indent=1))
+
+    def write_text(self, target: Path, text: str) -> None:
+        """Write a file of the folder beside its target, then replace the target."""
+        self.write_bytes(target, text.encode())
+
+    def write_bytes(self, target: Path, content: bytes) -> None:
+        """As `write_text`, of bytes."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder while this process writes; another process meets an error.
+
+        The operating system frees the lock of a process that died.
+
+        Raises:
+            RunFolderError: Another process has it; its host and process id are named.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        path = self.path / ".lock"
+        owner = self.path / ".owner.json"
+        try:
+            with FileLock(path, timeout=0, is_singleton=False):
+                me = {"host": socket.gethostname(), "pid": os.getpid()}
+                job = os.environ.get("SLURM_JOB_ID")
+                self.write_text(owner, json.dumps(me | ({"job": job} if job else {})))
+                try:
+                    yield
+                finally:
+                    owner.unlink(missing_ok=True)
+        except Timeout as error:
+            try:
+                found = json.loads(owner.read_text("utf-8"))
+                who = f"process {found['pid']} on {found['host']}"
+            except (OSError, ValueError, KeyError):
+                who = "another process"
+            raise RunFolderError(f"{self.path} is in use by {who}.") from error
+
+    def other_setting(
+        self, settings: Mapping[str, Any], but: Sequence[str] = ()
+    ) -> tuple[str, Any, Any] | None:
+        """Return the first setting that differs: its key, this run's value and the other.
+
+        Args:
+            settings: Under dotted keys.
+            but: Keys, or stems of keys, that may differ.
+        """
+        for key in [*settings, *(self.settings.keys() - settings.keys())]:
+            if any(key == other or key.startswith(f"{other}.") for other in but):
+                continue
+            mine, other = self.settings.get(key), settings.get(key)
+            if mine != other:
+                return key, mine, other
+        return None
+
+    def _settings(self) -> dict[str, Any]:
+        try:
+            found = yaml.safe_load(self.config_file.read_text("utf-8"))
+        except FileNotFoundError:
+            raise RunFolderError(f"{self.path} is not a run folder: it has no config.yaml.") from None
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise RunFolderError(f"{self.config_file} can't be read: {error}") from error
+        if not isinstance(found, dict) or not found:
+            raise RunFolderError(f"{self.config_file} holds no settings.")
+        return found
+
+    def _pictures(self, listed: Sequence[Mapping[str, Any]]) -> Iterator[Picture]:
+        for values in listed:
+            file = self.path / "pictures" / str(values["file"])
+            if file.is_file():
+                yield Picture(**{k: v for k, v in values.items() if k != "file"}, png=file.read_bytes())
+            else:
+                log.warning("%s is missing.", file)
+
+    def _json(self, path: Path) -> dict[str, Any]:
+        try:
+            return json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{path} can't be read: {error}") from error
+
+
+def find_runs(path: str | Path) -> list[RunFolder]:
+    """Return the run folders at or below a path, numbers in names in their order.
+
+    Raises:
+        RunFolderError: There is none.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise RunFolderError(f"There is no folder {root}.")
+
+    def below(folder: Path) -> Iterator[RunFolder]:
+        if (run := RunFolder(folder)).exists:
+            yield run
+            return
+        for child in filter(Path.is_dir, folder.iterdir()):
+            yield from below(child)
+
+    def order(run: RunFolder) -> list[Any]:
+        parts = re.split(r"(\d+(?:\.\d+)?)", run.path.relative_to(root).as_posix())
+        return [float(p) if i % 2 else p for i, p in enumerate(parts)]
+
+    runs = sorted(below(root), key=order)
+    if not runs:
+        raise RunFolderError(f"{root} holds no run folder.")
+    return runs
