@@ -1,125 +1,204 @@
-"""A timm ViT whose patch tokens stay on their grid, pooled into one embedding."""
+"""What an encoder is: from images or clips to tokens on a grid and an embedding."""
 
+import inspect
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
-import timm
-from timm.layers.attention_pool2d import AttentionPool2d
+import torch
 from torch import Tensor, nn
 
-from levyjepa.checks import count, floating
+from levyjepa.checks import count
+from levyjepa.models.registry import ENCODERS
+from levyjepa.models.settings import ModelSettings
 
-POOLINGS = ("attention", "cls", "mean")
+Size = int | Sequence[int]
+PROTOCOL = ("width", "embedding_dim", "patch_size", "prefix_tokens", "fixed_size", "grid")
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """What an encoder sees: one embedding per image or clip, one token per patch."""
+    """One embedding for each image or clip, one token for each patch."""
 
     embedding: Tensor  # (B, E)
-    field: Tensor  # (B, h, w, C), of clips (B, t, h, w, C)
+    tokens: Tensor  # (B, h, w, C), of clips (B, t, h, w, C)
 
 
 class Encoder(nn.Module):
-    """Encode images as a field of patch tokens and an embedding pooled from them.
+    """Base class of encoders. A subclass sets the attributes and writes `forward`.
 
-    Args:
-        name: Any ViT of timm, such as "vit_small_patch8_224".
-        image_size: Pixels, one number or (H, W); other sizes may follow in `forward`.
-        patch_size: Pixels; None takes the name's own.
-        pooling: "attention" over patch tokens, "cls" token, or "mean" of patch tokens.
-        embedding_dim: E, the width of the embedding.
-        drop_path: Stochastic depth's rate in the last block.
-        pretrained: Start from timm's weights.
-        overrides: Further arguments of timm's model, as embed_dim, depth, num_heads, reg_tokens.
+    Attributes:
+        width: C, of a token.
+        embedding_dim: E, of the embedding.
+        patch_size: Pixels (h, w) of a patch; of clips (frames, h, w).
+        prefix_tokens: Tokens of the model inside that belong to no patch, such as a class token;
+            they come first there and are not among `Encoding.tokens`.
+        fixed_size: The only (h, w), or of clips (frames, h, w), that it takes; None for any.
+        depth: Blocks whose output `layers` gives.
 
-    Raises:
-        ValueError: An unknown name or pooling, a model that is no ViT or takes no such
-            arguments, "cls" without class token, or a size that patches do not divide.
+    >>> class Patches(Encoder):
+    ...     width, embedding_dim, patch_size = 192, 192, (8, 8)
+    ...     def forward(self, images):
+    ...         tokens = nn.functional.pixel_unshuffle(images, 8).movedim(1, -1)
+    ...         return Encoding(tokens.mean((1, 2)), tokens)
+    >>> check_encoder(Patches(), image_size=32, frames=None).grid((32, 32))
+    (4, 4)
     """
 
-    def __init__(
-        self,
-        name: str = "vit_small_patch8_224",
-        image_size: int | tuple[int, int] = 128,
-        patch_size: int | None = None,
-        pooling: str = "attention",
-        embedding_dim: int = 512,
-        drop_path: float = 0.1,
-        pretrained: bool = False,
-        **overrides: Any,
-    ) -> None:
-        super().__init__()
-        if pooling not in POOLINGS:
-            raise ValueError(f"`pooling` must be one of {', '.join(POOLINGS)}, got {pooling!r}.")
-        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        if len(size) != 2:
-            raise ValueError(f"`image_size` must be one number or (H, W), got {image_size!r}.")
-        for side in size:
-            count("image_size", side)
-        if patch_size is not None:
-            overrides["patch_size"] = count("patch_size", patch_size)
-        self.vit: Any = _vit(name, pretrained, img_size=size, drop_path_rate=drop_path, **overrides)
-        if pooling == "cls" and getattr(self.vit, "cls_token", None) is None:
-            raise ValueError(f"`pooling` must be attention or mean: {name} has no class token.")
-        self.pooling = pooling
-        self.width: int = self.vit.embed_dim
-        self.embedding_dim = count("embedding_dim", embedding_dim)
-        self.grid = self._grid(size)
-        self.pool = (
-            AttentionPool2d(self.width, feat_size=self.grid, num_heads=_heads(self.width))
-            if pooling == "attention"
-            else None
-        )
-        self.embed = nn.Sequential(nn.LayerNorm(self.width), nn.Linear(self.width, embedding_dim))
+    width: int
+    embedding_dim: int
+    patch_size: tuple[int, ...]
+    prefix_tokens: int = 0
+    fixed_size: tuple[int, ...] | None = None
+    depth: int = 1
 
     def forward(self, images: Tensor) -> Encoding:
-        """Encode normalised `images` (B, 3, H, W), whose sides the patch size divides."""
-        floating("images", images, 4, "(B, 3, H, W)")
-        prefix, field = self.read(images)
-        pooled = prefix[:, 0] if self.pooling == "cls" else self.pooled(field)
-        return Encoding(embedding=self.embed(pooled), field=field)
+        """Encode normalized images (B, 3, H, W) or clips (B, T, 3, H, W)."""
+        raise NotImplementedError
 
-    def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The prefix tokens (B, p, C), as a class token, and the patch tokens (B, h, w, C)."""
-        grid, prefix = self._grid(images.shape[-2:]), self.vit.num_prefix_tokens
-        tokens = self.vit.fc_norm(self.vit.forward_features(images))
-        return tokens[:, :prefix], tokens[:, prefix:].unflatten(1, grid)
+    def layers(self, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """Return tokens (B, *grid, C) after each of some blocks, for diagnosis.
 
-    def pooled(self, field: Tensor) -> Tensor:
-        """Pool patch tokens (B, h, w, C) to (B, C), by attention or the mean."""
-        return field.mean((1, 2)) if self.pool is None else self.pool(field.permute(0, 3, 1, 2))
+        Args:
+            images: As for `forward`.
+            layers: From 1 to `depth`; the last gives `Encoding.tokens`.
+        """
+        return [self(images).tokens] * len(layers)
 
-    def _grid(self, size: tuple[int, ...]) -> tuple[int, int]:
-        height, width = self.vit.patch_embed.feat_ratio(as_scalar=False)
-        if size[0] % height or size[1] % width:
+    def grid(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Return the number of tokens along each axis.
+
+        Args:
+            size: Pixels (h, w), of clips (frames, h, w).
+
+        Raises:
+            ValueError: The patch size does not divide it.
+        """
+        size = tuple(size)
+        if len(size) != len(self.patch_size) or any(
+            n % p for n, p in zip(size, self.patch_size, strict=True)
+        ):
+            what = "`frames` and `image_size`" if len(self.patch_size) == 3 else "`image_size`"
             raise ValueError(
-                f"`image_size` must be a multiple of the patch size {(height, width)}, "
-                f"got {tuple(size)}."
+                f"{what} must be a multiple of the patch size {self.patch_size}, got {size}."
             )
-        return size[0] // height, size[1] // width
+        return tuple(n // p for n, p in zip(size, self.patch_size, strict=True))
 
 
-def _vit(name: str, pretrained: bool, **arguments: Any) -> nn.Module:
-    if not timm.is_model(name):
-        near = get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
-        hint = f" Near it: {', '.join(near)}." if near else ""
-        raise ValueError(f"`name` must be a ViT of timm, got {name!r}.{hint}")
+def build_encoder(
+    settings: ModelSettings, image_size: Size, frames: int | None = None
+) -> nn.Module:
+    """Build the encoder that settings name.
+
+    A registered encoder, else a folder or hub id of transformers, else a ViT of timm.
+
+    Args:
+        settings: The name and its arguments.
+        image_size: Pixels, one number or (H, W).
+        frames: Of a clip; None for images.
+
+    Raises:
+        ValueError: No such encoder, arguments or sizes that it does not take.
+    """
+    name, given = settings.name, {"embedding_dim": settings.embedding_dim, **settings.overrides}
+    known = ENCODERS.entries()
+    if name not in known:
+        given["name"] = name
+        name = "transformers" if Path(name).is_dir() or "/" in name else "timm"
+    build = known[name].build
+    taken = inspect.signature(build).parameters
+    for key in ("patch_size", "pooling", "drop_path", "pretrained", "mixer_depth"):
+        value = getattr(settings, key)
+        if key in taken:
+            given.setdefault(key, value)
+        elif key in ("patch_size", "pretrained") and value:
+            raise ValueError(f"The encoder {name!r} does not take `model.{key}`, got {value}.")
     try:
-        vit: Any = timm.create_model(
-            name, pretrained=pretrained, num_classes=0, dynamic_img_size=True, **arguments
-        )
-    except (TypeError, AssertionError) as error:
+        inspect.signature(build).bind(image_size, frames, **given)
+    except TypeError as error:
+        raise ValueError(f"`model.overrides` do not fit the encoder {name!r}: {error}.") from error
+    encoder = build(image_size, frames, **given)
+    encoder.built_from = settings, image_size, frames  # for an untrained copy
+    return encoder
+
+
+def untrained_encoder(encoder: Any) -> Any:
+    """Return the same encoder with weights drawn from the global generator; see `Network`."""
+    if made := getattr(encoder, "built_from", None):
+        settings, image_size, frames = made
+        return build_encoder(settings.replace(pretrained=False), image_size, frames)
+    copy = deepcopy(encoder).cpu()
+    for module in copy.modules():
+        if callable(reset := getattr(module, "reset_parameters", None)):
+            reset()
+        else:
+            for parameter in module.parameters(recurse=False):
+                nn.init.normal_(parameter, std=0.02)
+    return copy
+
+
+def check_encoder(encoder: Any, image_size: Size, frames: int | None = None) -> Any:
+    """Return an encoder after a dry run on zeros that shows that it keeps to the protocol.
+
+    Args:
+        encoder: Any module with the attributes of `Encoder`.
+        image_size: Pixels, one number or (H, W).
+        frames: Of a clip; None for images.
+
+    Raises:
+        TypeError: It is no module, or gives something else than an `Encoding`.
+        ValueError: It lacks an attribute, can't encode the size, or tokens and embedding do not
+            have the shapes that its attributes imply.
+    """
+    if not isinstance(encoder, nn.Module):
+        raise TypeError(f"`encoder` must be a torch.nn.Module, got {type(encoder).__name__}.")
+    name = type(encoder).__name__
+    if lacking := [f"`{each}`" for each in PROTOCOL if not hasattr(encoder, each)]:
         raise ValueError(
-            f"`name` must be a ViT that takes any image size and these settings: "
-            f"{name!r} refuses {arguments}: {error}"
+            f"The encoder {name} lacks {', '.join(lacking)}; levyjepa.models.Encoder says what "
+            "they are, and gives defaults to subclasses."
+        )
+    own: Any = encoder
+    sides = pair(image_size)
+    size = sides if frames is None else (count("frames", frames), *sides)
+    if len(own.patch_size) != len(size):
+        axes = "(h, w) of images" if frames is None else "(frames, h, w) of clips"
+        raise ValueError(f"`patch_size` of {name} must be {axes}, got {own.patch_size}.")
+    if own.fixed_size is not None and tuple(own.fixed_size) != size:
+        raise ValueError(f"The encoder {name} takes only {tuple(own.fixed_size)}, got {size}.")
+    grid = tuple(own.grid(size))
+    shape = (1, 3, *sides) if frames is None else (1, frames, 3, *sides)
+    like = next(own.parameters(), torch.zeros(()))
+    training = [module for module in own.modules() if module.training]
+    own.eval()
+    try:
+        with torch.no_grad():
+            encoding = own(torch.zeros(shape, device=like.device, dtype=like.dtype))
+    except Exception as error:  # whatever a stranger's module raises
+        raise ValueError(
+            f"The encoder {name} fails on zeros of shape {shape}: {type(error).__name__}: {error}"
         ) from error
-    if not (hasattr(vit, "num_prefix_tokens") and hasattr(vit, "patch_embed")):
-        raise ValueError(f"`name` must be a ViT, with patch tokens, got {name!r}.")
-    vit.reset_classifier(0, "")  # drops a pooling of its own, which would stay without gradient
-    return vit
+    finally:
+        for module in training:
+            module.training = True
+    if not isinstance(encoding, Encoding):
+        kind = type(encoding).__name__
+        raise TypeError(f"The encoder {name} must return an Encoding, got {kind}.")
+    wanted = {"embedding": (1, own.embedding_dim), "tokens": (1, *grid, own.width)}
+    for part, expected in wanted.items():
+        if (got := tuple(getattr(encoding, part).shape)) != expected:
+            raise ValueError(
+                f"`{part}` of the encoder {name} must have shape {expected} for input of shape "
+                f"{shape}, as `width`, `embedding_dim` and `patch_size` imply, got {got}."
+            )
+    return encoder
 
 
-def _heads(width: int) -> int:
-    return next(h for h in (6, *range(max(1, width // 64), 0, -1)) if width % h == 0)
+def pair(size: Size) -> tuple[int, int]:
+    """Return (H, W) of one number or two."""
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2:
+        raise ValueError(f"`image_size` must be one number or (H, W), got {size!r}.")
+    return count("image_size", sides[0]), count("image_size", sides[1])
