@@ -17,21 +17,21 @@ from levyjepa.data.views import Crops
 class ClipViews:
     """Views of one clip, for each group of views."""
 
-    views: tuple[Tensor, ...]  # (count, T, 3, size, size) of uint8
-    valid: tuple[Tensor, ...]  # (count, T) of bool, False beyond the video's end
+    views: tuple[Tensor, ...]  # (count, T, 3, size, size) uint8
+    valid: tuple[Tensor, ...]  # (count, T) bool, False beyond the video's end
 
 
 class ClipCrops:
     """Views of a random clip of a video.
 
-    All views are of one clip; each has a crop, a flip and a rotation of its own, the same in all
-    frames, and of a group with fewer `frames`, frames of its own.
+    All views are of one clip. A view's crop, flip and rotation are the same in all its frames.
+    Views of a group with fewer `frames` begin at random frames of the clip.
 
     Args:
         crops: How frames are cropped.
-        frames: Of a clip.
-        stride: From one of its frames to the next.
-        rate: How many of them a second, in place of `stride`.
+        frames: Frames of a clip.
+        stride: Frames from one frame of a clip to the next.
+        rate: Frames per second of a clip, in place of `stride`.
     """
 
     def __init__(
@@ -42,26 +42,25 @@ class ClipCrops:
     def __call__(self, video: Footage, key: Sequence[int]) -> ClipViews:
         """Draw a clip and its views: a pure function of video and key, as (seed, epoch, index)."""
         random = np.random.default_rng(key)
-        form = self.frames, self.stride, self.rate
-        clip = video.clip(int(random.integers(video.starts(*form))), *form)
+        timing = self.frames, self.stride, self.rate
+        clip = video.clip(int(random.integers(video.starts(*timing))), *timing)
         views, valid = [], []
-        for group in self.crops.config.groups:
+        for group in self.crops.settings.groups:
             length = group.frames or self.frames
-            several = []
+            crops, real = [], []
             for _ in range(group.count):
-                at = int(random.integers(self.frames - length + 1))
-                part = slice(at, at + length)
+                start = int(random.integers(self.frames - length + 1))
+                part = slice(start, start + length)
                 frames = clip.frames[part]
                 turned = partial(rotate, frames, interpolation=InterpolationMode.BILINEAR)
-                view = self.crops.crop(frames, turned, group, random)
-                several.append((view, clip.valid[part]))
-            shown, true = zip(*several, strict=True)
-            views.append(torch.stack(shown))
-            valid.append(torch.stack(true))
+                crops.append(self.crops.crop(frames, turned, group, random))
+                real.append(clip.valid[part])
+            views.append(torch.stack(crops))
+            valid.append(torch.stack(real))
         return ClipViews(tuple(views), tuple(valid))
 
 
 def middle(video: Footage, frames: int, stride: int = 1, rate: float | None = None) -> Tensor:
-    """The frames (T, 3, H, W) of the clip in the middle of a video; beyond its end the last one."""
+    """Return the clip in the middle of a video, (T, 3, H, W); its last frame repeats at the end."""
     starts = video.starts(frames, stride, rate)
     return video.clip((starts - 1) // 2, frames, stride, rate).frames

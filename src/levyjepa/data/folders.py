@@ -1,84 +1,85 @@
-"""Images in folders."""
+"""How images in folders are listed and split."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from levyjepa.data.settings import DataSettings
 
-from levyjepa.conf.schema import DataConfig
-from levyjepa.data.common import Source, existing, files, parted, statistics, stratified
-from levyjepa.data.images import Images
-from levyjepa.data.segmentation import load_segmentation
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 
 
-def folder(config: DataConfig, normalisation: Any = None) -> Source:
-    """Class folders, below train/ and test/ or val/; one level of them is split 80 to 20."""
-    root = existing(config)
-    if parts := parted(config, _classes):
-        classes = parts[2]
-        train, test = (_labelled(part, classes) for part in parts[:2])
-    else:
-        classes = _classes(root)
-        paths, labels = _labelled(root, classes)
-        train, test = (
-            ([paths[i] for i in part], [labels[i] for i in part])
-            for part in stratified(np.array(labels), 0.2)
-        )
-    images = Images(*train)
-    mean, std = normalisation or statistics(images)
-    return Source(root.name, images, Images(*test), classes, mean, std)
+def existing(settings: DataSettings) -> Path:
+    """Return the folder that `data.path` names.
+
+    Raises:
+        ValueError: It names none, or a file.
+        FileNotFoundError: There is no such folder.
+    """
+    if settings.path is None:
+        raise ValueError(f"`data.path` must be a folder for data={settings.source}, got none.")
+    folder = Path(settings.path).expanduser()
+    if folder.is_file():
+        raise ValueError(f"`data.path` must be a folder, got the file {folder}.")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`data.path` must be a folder, but there is none at {folder}.")
+    return folder
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+def image_files(folder: Path) -> list[Path]:
+    """Return the images below a folder, by name."""
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
 
 
-def _classes(folder: Path) -> tuple[str, ...]:
-    if classes := tuple(path.name for path in _folders(folder)):
-        return classes
+def class_names(folder: Path) -> tuple[str, ...]:
+    """Return the names of a folder's own folders.
+
+    Raises:
+        ValueError: There are none.
+    """
+    folders = (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if names := tuple(sorted(path.name for path in folders)):
+        return names
     raise ValueError(
         f"`data.path` must hold a folder for each class, got none in {folder}; "
         "images without labels are read by data=unlabelled."
     )
 
 
-def _labelled(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[int]]:
-    found = [(path, n) for n, name in enumerate(classes) for path in files(folder / name)]
-    if not found:
+def labeled_files(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[int]]:
+    """Return the images in the folders of classes, and their labels.
+
+    Raises:
+        ValueError: There are no images.
+    """
+    pairs = [(path, n) for n, name in enumerate(classes) for path in image_files(folder / name)]
+    if not pairs:
         raise ValueError(f"`data.path` must hold images, got none in {folder}.")
-    return [path for path, _ in found], [n for _, n in found]
+    return [path for path, _ in pairs], [n for _, n in pairs]
 
 
-def unlabelled(config: DataConfig) -> Source:
-    root = existing(config)
-    paths = files(root)
-    if not paths:
-        raise ValueError(f"`data.path` must hold images, got none in {root}.")
-    order = np.random.default_rng(0).permutation(len(paths))
-    held = max(1, len(paths) // 10) if len(paths) > 1 else 0
-    tests = Images([paths[i] for i in sorted(order[:held])]) if held else None
-    images = Images([paths[i] for i in sorted(order[held:])])
-    return Source(root.name, images, tests, (), *statistics(images))
+def split_folders(
+    settings: DataSettings, classes: Callable[[Path], tuple[str, ...]]
+) -> tuple[Path, Path, tuple[str, ...]] | None:
+    """Return the folders of the training and the test split, and the classes of the first.
 
+    Args:
+        settings: `path`, `train_split` and `test_split`; test/ and val/ are looked for too.
+        classes: Gives the names of the classes in a folder.
 
-def segmentation(config: DataConfig) -> Source:
-    """Images for training without labels, the validation split's for the jump maps and masks."""
-    if config.path is None:
-        raise ValueError(
-            "`data.path` must be a folder or a hub id for data=segmentation, got none."
-        )
-    masks = partial(
-        load_segmentation,
-        config.path,
-        classes=config.classes,
-        ignore=config.void,
-        train_split=config.train_split,
-        val_split=config.test_split,
-        image_column=config.image_column,
-        mask_column=config.mask_column,
-        subset=config.subset,
-    )
-    held = masks((config.image_size, config.image_size))
-    return Source(held.name, held.train.images, held.val.images, (), held.mean, held.std, masks)
+    Returns:
+        None if the folder is not split.
+
+    Raises:
+        ValueError: There is a training folder and no test folder, or that has other classes.
+    """
+    root = existing(settings)
+    train = root / settings.train_split
+    if not train.is_dir():
+        return None
+    tests = [root / name for name in (settings.test_split, "test", "val") if (root / name).is_dir()]
+    if not tests:
+        raise ValueError(f"`data.path` must hold test/ or val/ beside train/, got {root}.")
+    known = classes(train)
+    if unknown := set(classes(tests[0])) - set(known):
+        raise ValueError(f"{tests[0]} holds {', '.join(sorted(unknown))}, no class of train/.")
+    return train, tests[0], known

@@ -1,4 +1,4 @@
-"""Images that are read when they are asked for, and the tally of those that can't be."""
+"""Images that are decoded when they are read, and a count of those that can't be."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
-UNLABELLED = -1
+UNLABELED = -1
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap width and height
 
 
 class CorruptImageError(ValueError):
@@ -21,13 +22,13 @@ class TooManyCorruptError(ValueError):
 
 
 class Images(Dataset):
-    """A map-style data set of (PIL RGB image, label).
+    """A map-style dataset of (PIL RGB image, label).
 
     Args:
-        records: a sequence, for each image a path, a uint8 array (H, W) or (H, W, 3), or a dict
-            of `bytes` or `path`, as Hugging Face's undecoded image column gives it.
-        labels: one for each record, -1 where there is none; all of them if None.
-        what: what one of them is called, followed by its index, where it has no path.
+        records: A sequence that gives, for each image, a path, a uint8 array (H, W) or (H, W, 3),
+            or a dict of `bytes` or `path`, as an undecoded image column of Hugging Face does.
+        labels: One for each record, -1 where there is none; None: there are none.
+        what: What messages call an image that has no path, before its index.
     """
 
     def __init__(
@@ -39,23 +40,41 @@ class Images(Dataset):
         return len(self.records)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        """Decode an image; CorruptImageError where it can't be."""
+        """Decode an image.
+
+        Raises:
+            CorruptImageError: It can't be decoded.
+        """
         record = self.records[index]
         try:
-            image = _rgb(ImageOps.exif_transpose(_open(record)))
-        except Exception as error:  # what Pillow raises has no common kind
+            image = to_rgb(ImageOps.exif_transpose(open_image(record)))
+        except Exception as error:  # Pillow's errors have no common base
             raise CorruptImageError(self.name(index)) from error
-        return image, UNLABELLED if self.labels is None else self.labels[index]
+        return image, UNLABELED if self.labels is None else self.labels[index]
 
     def name(self, index: int) -> str:
-        """What to call an image to a person."""
+        """What to call an image in messages."""
         record = self.records[index]
         path = record.get("path") if isinstance(record, dict) else record
         return str(path) if isinstance(path, (str, Path)) else f"{self.what} {index}"
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Return an image's (height, width), read from its header.
+
+        Raises:
+            CorruptImageError: It can't be read.
+        """
+        try:
+            image = open_image(self.records[index])
+            width, height = image.size
+            sideways = image.getexif().get(ORIENTATION) in SIDEWAYS
+        except Exception as error:  # Pillow's errors have no common base
+            raise CorruptImageError(self.name(index)) from error
+        return (width, height) if sideways else (height, width)
+
 
 class Tally:
-    """The names of corrupt images met so far; more than 1 % of a data set is an error."""
+    """The names of corrupt images so far; more than 1 % of a dataset is an error."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -65,7 +84,7 @@ class Tally:
         """Count names, each once.
 
         Raises:
-            TooManyCorruptError: they are more than 1 % of the data set.
+            TooManyCorruptError: They are more than 1 % of the dataset.
         """
         self.names.update(names)
         if len(self.names) > 0.01 * self.size:
@@ -78,19 +97,22 @@ class Tally:
         return f"{shown} and {len(self.names) - 10} more" if len(self.names) > 10 else shown
 
 
-def _open(record: Any) -> Image.Image:
+def open_image(record: Any) -> Image.Image:
+    """Open a record of `Images`; Pillow decodes its pixels when they are used."""
     if isinstance(record, np.ndarray):
         return Image.fromarray(record)
     if isinstance(record, dict):
-        held = record.get("bytes")
-        return Image.open(record["path"] if held is None else io.BytesIO(held))
+        content = record.get("bytes")
+        return Image.open(record["path"] if content is None else io.BytesIO(content))
     return Image.open(record)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """In 8 bits; Pillow's own conversion would cut 16 bits off at 255."""
+def to_rgb(image: Image.Image | np.ndarray) -> Image.Image:
+    """Convert an image to RGB of 8 bits; those of 16 bits are divided by 256."""
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
     if image.mode == "F":
-        raise ValueError("Floats have no stated range.")
-    if image.mode.startswith("I"):
+        raise ValueError("An image of floats has no stated range.")
+    if image.mode.startswith("I"):  # Pillow's own conversion clips 16 bits at 255
         image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

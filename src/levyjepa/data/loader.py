@@ -12,18 +12,22 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms.v2 import functional as F
 
-from levyjepa.conf.schema import DataConfig, ViewsConfig
 from levyjepa.data.clips import ClipCrops, ClipViews, middle
-from levyjepa.data.common import Source
-from levyjepa.data.images import CorruptImageError, TooManyCorruptError
+from levyjepa.data.images import CorruptImageError, TooManyCorruptError, to_rgb
+from levyjepa.data.settings import DataSettings, ViewsSettings
+from levyjepa.data.source import Source, check_label, item_name
 from levyjepa.data.views import Batch, Crops
 
 
 @dataclass(frozen=True)
 class TestBatch:
-    """Whole images (B, 3, s, s) uint8 or clips (B, T, 3, s, s), (B,) labels, names left out."""
+    """Whole images.
 
-    __test__ = False  # not a test, whatever its name
+    `images` is (B, 3, s, s) uint8, of clips (B, T, 3, s, s), `labels` (B,) int64; `corrupt` names
+    the images that can't be decoded and are not among the B.
+    """
+
+    __test__ = False  # no test for pytest
 
     images: Tensor
     labels: Tensor
@@ -37,61 +41,88 @@ class TestBatch:
 
 def train_loader(
     source: Source,
-    config: DataConfig,
-    views: ViewsConfig,
+    data: DataSettings,
+    views: ViewsSettings,
     seed: int,
     rank: int = 0,
     world_size: int = 1,
     start: tuple[int, int] = (0, 0),
 ) -> DataLoader:
-    """Batches of views, shuffled anew each epoch, the last incomplete batch left out.
+    """Return batches of views, shuffled anew each epoch; the last incomplete batch is left out.
 
     Args:
-        source: whose training images.
-        config: batch size (on each rank), image size and workers.
-        views: how they are cropped.
-        seed: with the epoch it gives the order, with epoch and image the crops.
-        rank, world_size: this process's share.
-        start: epoch and batch to begin with.
+        source: Its training split is loaded.
+        data: Batch size (of each rank), image size, frames and workers.
+        views: How images are cropped.
+        seed: Decides, with the epoch, the order, and with epoch and image the crops.
+        rank, world_size: This process's share.
+        start: Epoch and batch to begin with.
 
     Raises:
-        ValueError: fewer images than a batch.
+        ValueError: Fewer images than a batch.
     """
-    size = len(source.train)  # pyright: ignore
-    if size < config.batch_size * world_size:
+    size = len(source.train)
+    if size < data.batch_size * world_size:
+        ranks = f" for {world_size} ranks" if world_size > 1 else ""
         raise ValueError(
             f"`data.batch_size` must be at most {size // world_size}, as there are {size} training "
-            f"images or clips{f' for {world_size} ranks' * (world_size > 1)}, "
-            f"got {config.batch_size}."
+            f"images or clips{ranks}, got {data.batch_size}."
         )
-    crops: Any = Crops(views, config.image_size)
-    if config.frames is not None:
-        crops = ClipCrops(crops, config.frames, config.stride, config.rate)
     return DataLoader(
-        _Views(source.train, crops, seed),
-        batch_sampler=Order(size, config.batch_size, seed, rank, world_size, start),
-        num_workers=config.workers,
-        persistent_workers=config.workers > 0,
+        _Views(source, crops_of(views, data), seed),
+        batch_sampler=Order(size, data.batch_size, seed, rank, world_size, start),
+        num_workers=data.workers,
+        persistent_workers=data.workers > 0,
         pin_memory=torch.cuda.is_available(),
         collate_fn=_collate_views,
     )
 
 
-def test_loader(dataset: Dataset, config: DataConfig) -> DataLoader:
-    """Every image once, in order: the short side resized to `image_size`, the centre cropped.
+def test_loader(dataset: Any, data: DataSettings) -> DataLoader:
+    """Return each image once, in order: its short side resized to `image_size`, its center cropped.
 
-    Of a video, the clip in its middle.
+    Of a video, it is the clip in the middle.
     """
+    shape = (3, data.image_size, data.image_size)
+    shape = shape if data.frames is None else (data.frames, *shape)
     return DataLoader(
-        _Whole(dataset, config),
-        batch_size=config.batch_size,
-        num_workers=config.workers,
+        _Whole(dataset, data),
+        batch_size=data.batch_size,
+        num_workers=data.workers,
         pin_memory=torch.cuda.is_available(),
-        collate_fn=partial(_collate_whole, shape=_shape(config)),
+        collate_fn=partial(_collate_whole, shape=shape),
     )
 
 
 test_loader.__test__ = False  # pyright: ignore
+
+
+def crops_of(views: ViewsSettings, data: DataSettings) -> Crops | ClipCrops:
+    """Return what crops images, or clips where `data.frames` is a number."""
+    crops = Crops(views, data.image_size)
+    if data.frames is None:
+        return crops
+    return ClipCrops(crops, data.frames, data.stride, data.rate)
+
+
+def two_views(
+    item: Any, views: ViewsSettings, data: DataSettings, key: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Return two views of the first group.
+
+    Args:
+        item: An image or a video.
+        views: How it is cropped.
+        data: Image size and frames.
+        key: Integers of at least 0, such as (seed, index); the views are a function of it.
+
+    Returns:
+        (3, size, size) uint8 each, of video (T, 3, size, size); colors untouched.
+    """
+    first = views.groups[0].replace(count=2)
+    crops = crops_of(views.model_copy(update={"groups": [first]}), data)(item, key)
+    one, other = crops.views[0] if isinstance(crops, ClipViews) else crops[0]
+    return one, other
 
 
 class Order(Sampler[list[tuple[int, int]]]):
@@ -122,88 +153,85 @@ class Order(Sampler[list[tuple[int, int]]]):
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
         mine = order[self.rank :: self.world_size]
         first = self.start[1] if self.epoch == self.start[0] else 0
-        for at in range(first, len(self)):
-            chosen = mine[at * self.batch_size : (at + 1) * self.batch_size]
+        for batch in range(first, len(self)):
+            chosen = mine[batch * self.batch_size : (batch + 1) * self.batch_size]
             yield [(self.epoch, int(index)) for index in chosen]
 
 
 class _Views(Dataset):
-    def __init__(self, images: Any, crops: Any, seed: int) -> None:
-        self.images, self.crops, self.seed = images, crops, seed
+    def __init__(self, source: Source, crops: Crops | ClipCrops, seed: int) -> None:
+        self.images, self.classes = source.train, len(source.classes)
+        self.crops, self.seed = crops, seed
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
         epoch, index = key
         try:
             image, label = self.images[index]
-            return self.crops(image, (self.seed, epoch, index)), label
+            views = self.crops(image, (self.seed, epoch, index))
         except CorruptImageError as error:
             return str(error)
+        return views, check_label(label, self.classes, item_name(self.images, index))
 
 
 class _Whole(Dataset):
-    def __init__(self, images: Any, config: DataConfig) -> None:
-        self.images, self.config = images, config
+    def __init__(self, images: Any, data: DataSettings) -> None:
+        self.images, self.data = images, data
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> Any:
-        size, frames = self.config.image_size, self.config.frames
+        data = self.data
         try:
             image, label = self.images[index]
-            if frames is not None:
-                image = middle(image, frames, self.config.stride, self.config.rate)
+            if data.frames is not None:
+                image = middle(image, data.frames, data.stride, data.rate)
         except CorruptImageError as error:
             return str(error)
-        return whole(image, size), label
+        return whole(image, data.image_size), int(label)
 
 
-def whole(image: Image.Image | Tensor, size: int) -> Tensor:
-    """What the network sees of an image or of frames: the centre square, resized.
+def whole(image: Image.Image | np.ndarray | Tensor, size: int) -> Tensor:
+    """Resize the short side of an image, or of frames, to `size` and crop the center square.
 
     Args:
-        image: RGB, or (..., 3, H, W) uint8.
-        size: pixels.
+        image: A PIL image, an array (H, W, 3) of uint8, or a tensor (..., 3, H, W) of uint8.
+        size: Pixels.
 
     Returns:
         (..., 3, size, size) uint8.
     """
-    pixels = image if isinstance(image, Tensor) else F.pil_to_tensor(image)
+    pixels = image if isinstance(image, Tensor) else F.pil_to_tensor(to_rgb(image))
     resized: Any = F.resize(pixels, [size], antialias=True)
     return F.center_crop(resized, [size, size])
 
 
-def _shape(config: DataConfig) -> tuple[int, ...]:
-    """Of an image or clip, as the network sees it."""
-    image = (3, config.image_size, config.image_size)
-    return image if config.frames is None else (config.frames, *image)
-
-
-def _split(items: list[Any]) -> tuple[list[Any], tuple[str, ...]]:
+def _part(items: list[Any]) -> tuple[list[Any], tuple[str, ...]]:
+    """Items, and the names of corrupt ones."""
     good = [item for item in items if not isinstance(item, str)]
     return good, tuple(item for item in items if isinstance(item, str))
 
 
 def _collate_views(items: list[Any]) -> Batch:
-    good, corrupt = _split(items)
+    good, corrupt = _part(items)
     if not good:
         raise TooManyCorruptError(f"No image of a batch can be decoded: {', '.join(corrupt[:10])}.")
     crops, labels = zip(*good, strict=True)
     clips = isinstance(crops[0], ClipViews)
     views = [crop.views for crop in crops] if clips else crops
     valid = _stacked([crop.valid for crop in crops]) if clips else ()
-    if all(each.all() for each in valid):
+    if all(group.all() for group in valid):
         valid = ()
     return Batch(_stacked(views), torch.tensor(labels), corrupt, valid)
 
 
 def _stacked(items: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
-    """Of each group, the tensors (count, ...) of all items as (count, B, ...)."""
+    """Tensors (count, ...) of each group of each item, as (count, B, ...) of each group."""
     return tuple(torch.stack(group, dim=1) for group in zip(*items, strict=True))
 
 
 def _collate_whole(items: list[Any], shape: tuple[int, ...]) -> TestBatch:
-    good, corrupt = _split(items)
+    good, corrupt = _part(items)
     images = [image for image, _ in good]
     labels = torch.tensor([label for _, label in good], dtype=torch.int64)
     empty = torch.empty(0, *shape, dtype=torch.uint8)

@@ -1,18 +1,22 @@
 """What a source of images or clips is, and how one is opened by name."""
 
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from torch.utils.data import Dataset
 
-from levyjepa.data.images import CorruptImageError
+from levyjepa.data.clips import middle
+from levyjepa.data.images import UNLABELED, CorruptImageError, to_rgb
 from levyjepa.data.registry import SOURCES
 from levyjepa.data.settings import DataSettings
+from levyjepa.data.video import Footage
 
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+MEASURED = 500, 100  # images, or clips, whose pixels are measured
+STRETCHES = 5  # of an ordered source, whose last parts are held out
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,217 @@ class Rows(Dataset):
         return self.dataset.truth(self.indices[index])
 
 
+def open_source(settings: DataSettings) -> Source:
+    """Open the images or videos that settings name.
+
+    Raises:
+        ValueError: An unknown source, no images, no labels, a missing split or column.
+        FileNotFoundError: The folder is missing.
+        ConnectionError: A hub can't be reached.
+    """
+    return prepared(SOURCES.get(settings.source).build(settings), settings)
+
+
+def prepared(source: Source, settings: DataSettings) -> Source:
+    """Check a source, measure its pixels, hold out a part and limit its size.
+
+    Args:
+        source: What a registered function, or a user, gives.
+        settings: `holdout` and `limit` are applied; `frames` says whether items must be video.
+
+    Raises:
+        TypeError: It is not a source, or its items are not (image, label).
+        ValueError: A split is empty, a label has no class, items are images in place of video.
+    """
+    if not isinstance(source, Source):
+        raise TypeError(f"`data.source={settings.source}` must give a `Source`, got {source!r}.")
+    if source.clips != (settings.frames is not None):
+        raise ValueError(
+            f"`data.frames` must be a number, as {source.name} gives video; got null."
+            if source.clips
+            else f"`data.frames` must be null, as {source.name} gives images; "
+            f"got {settings.frames}."
+        )
+    for split in ("train", "test"):
+        _check(source, split)
+    if source.mean is None or source.std is None:
+        mean, std = pixel_statistics(source.train, MEASURED[source.clips])
+        source = replace(source, mean=source.mean or mean, std=source.std or std)
+    if settings.holdout:
+        kept, out = _held_out(source, settings.holdout)
+        source = replace(source, train=Rows(source.train, kept), test=Rows(source.train, out))
+    if settings.limit is not None:
+        splits = {split: _few(getattr(source, split), settings.limit) for split in ("train", "test")}
+        source = replace(source, **splits, sequences=source.sequences[: settings.limit])
+    return source
+
+
 def item_name(dataset: Any, index: int) -> str:
     """What to call an item of a dataset in messages: its own name, or its number."""
     name = getattr(dataset, "name", None)
     return str(name(index)) if callable(name) else f"image {index}"
+
+
+def labels_of(dataset: Any) -> list[int] | None:
+    """Return all labels where they are known without decoding; else None."""
+    if isinstance(dataset, Rows):
+        labels = labels_of(dataset.dataset)
+        return labels and [labels[index] for index in dataset.indices]
+    if isinstance(dataset, (list, tuple)):
+        return [operator.index(label) for _, label in dataset]
+    labels = getattr(dataset, "labels", None)
+    return None if labels is None else [operator.index(label) for label in labels]
+
+
+def check_label(label: Any, classes: int, name: str) -> int:
+    """Return a label as an integer.
+
+    Raises:
+        ValueError: It is neither -1 nor one of the classes.
+        TypeError: It is no integer.
+    """
+    try:
+        number = operator.index(label)
+    except TypeError:
+        raise TypeError(f"The label of {name} must be an integer, got {label!r}.") from None
+    if UNLABELED <= number < classes:
+        return number
+    if classes:
+        known = f"-1 or from 0 to {classes - 1}, as `classes` names {classes}"
+    else:
+        known = "-1, as `classes` names none"
+    raise ValueError(f"The label of {name} must be {known}; got {number}.")
+
+
+def stratified(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of two parts, the same each time.
+
+    Args:
+        labels: (N,) integers.
+        share: Share of each class's items that go to the second part.
+
+    Raises:
+        ValueError: The second part is empty.
+    """
+    random = np.random.default_rng(0)
+    members = [random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    chosen = np.sort(np.concatenate([some[: round(share * len(some))] for some in members]))
+    if not len(chosen):
+        raise ValueError(
+            f"`data.holdout` must be large enough to hold out an image, got {share:g} of "
+            f"{len(labels)} images of {len(members)} classes."
+        )
+    return np.setdiff1d(np.arange(len(labels)), chosen), chosen
+
+
+def stretches(size: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of two parts of N items in order of time.
+
+    The second part is the last `share` of each of five stretches, so that few of its items are
+    neighbors of items of the first.
+
+    >>> stretches(10, 0.5)
+    (array([0, 2, 4, 6, 8]), array([1, 3, 5, 7, 9]))
+    """
+    number = max(1, min(STRETCHES, int(size * share + 1e-9)))
+    place = np.arange(size) * number % max(size, 1)  # within its stretch, of `size`
+    last = place >= size * (1 - share) - 1e-9
+    if not last.any() or last.all():
+        raise ValueError(
+            f"`data.holdout` must part {size} images in two, got {share:g} of them."
+        )
+    return np.flatnonzero(~last), np.flatnonzero(last)
+
+
+def pixel_statistics(dataset: Any, most: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of pixels in [0, 1], for each channel, over a seeded sample.
+
+    Args:
+        dataset: Gives (image or video, label); of a video, the frame in its middle counts.
+        most: Size of the sample.
+
+    Raises:
+        ValueError: None of them can be decoded.
+    """
+    moments, corrupt = [], None
+    for index in np.random.default_rng(0).permutation(len(dataset))[:most]:
+        try:
+            pixels = _pixels(dataset[int(index)][0]).reshape(-1, 3) / 255
+        except CorruptImageError as error:
+            corrupt = error
+            continue
+        moments.append((pixels.mean(0), (pixels**2).mean(0)))
+    if not moments:
+        raise ValueError(f"No image or video can be decoded: {corrupt}.")
+    mean, square = np.mean(moments, 0)
+    return tuple(mean.tolist()), tuple(np.sqrt(np.maximum(square - mean**2, 1e-6)).tolist())
+
+
+def _pixels(item: Any) -> np.ndarray:
+    """(H, W, 3) uint8 of an image, or of the frame in the middle of a video."""
+    if isinstance(item, Footage):
+        return middle(item, 1)[0].permute(1, 2, 0).numpy()
+    return np.asarray(to_rgb(item))
+
+
+def _check(source: Source, split: str) -> None:
+    """Check a split's size, its first item and its labels."""
+    dataset = getattr(source, split)
+    if split == "test" and dataset is None:
+        return
+    if not len(dataset):
+        raise ValueError(
+            f"`{split}` of {source.name} must hold an item, got none; see `data.path` and "
+            f"`data.{split}_split`."
+        )
+    in_memory = isinstance(dataset, (list, tuple))
+    for index in range(len(dataset) if in_memory else 1):
+        name = f"{item_name(dataset, index)} of `{split}` of {source.name}"
+        try:
+            item = dataset[index]
+        except CorruptImageError:  # counted when it is loaded
+            continue
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise TypeError(f"{name} must be (image, label), got {type(item).__name__}.")
+        _check_image(item[0], source.clips, name)
+        check_label(item[1], len(source.classes), name)
+    for index, label in enumerate(() if in_memory else labels_of(dataset) or ()):
+        if not UNLABELED <= label < len(source.classes):
+            name = f"{item_name(dataset, index)} of `{split}` of {source.name}"
+            check_label(label, len(source.classes), name)
+
+
+def _check_image(image: Any, clips: bool, name: str) -> None:
+    if isinstance(image, Footage) != clips:
+        kind = type(image).__name__
+        if clips:
+            raise TypeError(f"{name} must be video (`Footage`), as `clips=True` says; got {kind}.")
+        raise TypeError(f"{name} is video ({kind}), so the source must say `clips=True`.")
+    if clips or isinstance(image, Image.Image):
+        return
+    if not isinstance(image, np.ndarray):
+        raise TypeError(
+            f"The image of {name} must be a PIL image or an array (H, W, 3) of uint8, "
+            f"got {type(image).__name__}."
+        )
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+        raise ValueError(
+            f"The image of {name} must be an array (H, W, 3) of uint8, got {image.shape} of "
+            f"{image.dtype}."
+        )
+
+
+def _held_out(source: Source, share: float) -> tuple[list[int], list[int]]:
+    if source.ordered:
+        parts = stretches(len(source.train), share)
+    else:
+        labels = labels_of(source.train) or [UNLABELED] * len(source.train)
+        parts = stratified(np.array(labels), share)
+    return parts[0].tolist(), parts[1].tolist()
+
+
+def _few(dataset: Any, limit: int) -> Rows | None:
+    if dataset is None:
+        return None
+    chosen = np.random.default_rng(0).permutation(len(dataset))[:limit]
+    return Rows(dataset, sorted(chosen.tolist()))

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from levyjepa.checks import count, positive
-from levyjepa.data.images import UNLABELLED
+from levyjepa.data.images import UNLABELED
 from levyjepa.data.readers import (
     PICTURES,
     Encoded,
@@ -177,7 +177,7 @@ class Video(Footage):
             return np.stack(images)[place]
 
 
-class Still(Footage):
+class MemoryVideo(Footage):
     """Frames in memory, one a second."""
 
     def __init__(self, frames: Tensor) -> None:
@@ -216,7 +216,7 @@ class Videos(Dataset):
         self.labels: list[int] = []
         self.unreadable: list[str] = []
         reason = None
-        for path, label in zip(paths, labels or [UNLABELLED] * len(paths), strict=True):
+        for path, label in zip(paths, labels or [UNLABELED] * len(paths), strict=True):
             try:
                 self.videos.append(Video(path, size))
                 self.labels.append(label)

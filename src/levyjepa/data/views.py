@@ -1,7 +1,7 @@
-"""Views of an image or clip: where it is cropped, in the loader; its colours, on the device.
+"""Views of an image or clip: where it is cropped, in the loader; its colors, on the device.
 
-Cropping is torchvision's, image by image, on uint8. The colours of all views of a batch change at
-once: brightness, contrast, saturation, hue and gray are linear in a pixel's colour, so each view's
+Cropping is torchvision's, image by image, on uint8. The colors of all views of a batch change at
+once: brightness, contrast, saturation, hue and gray are linear in a pixel's color, so each view's
 changes are one 3 x 4 matrix. `benchmarks/views.py` times this beside other libraries.
 """
 
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import pil_to_tensor, resized_crop
 
-from levyjepa.conf.schema import ViewGroup, ViewsConfig
+from levyjepa.data.images import to_rgb
+from levyjepa.data.settings import ViewGroup, ViewsSettings
 
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 MOST_STRETCH = math.log(4 / 3)  # of a crop, width to height
@@ -25,7 +26,7 @@ CPU_PIXELS = 2**17  # of the views whose float copies stay in a core's cache
 
 @dataclass(frozen=True)
 class Batch:
-    """Views of a batch of images or clips, colours untouched.
+    """Views of a batch of images or clips, colors untouched.
 
     `views` holds, for each group, (count, B, 3, size, size) uint8, of clips (count, B, T, 3, size,
     size); `labels` is (B,) int64, -1 where there is none; `corrupt` names the images that could not
@@ -62,31 +63,32 @@ def generator_of(*key: int, device: torch.device | str = "cpu") -> torch.Generat
 
 
 class Crops:
-    """Random crops, flips and rotations of one image, as a configuration's groups declare them.
+    """Random crops, flips and rotations of one image, for each group of views.
 
     Args:
-        config: groups, the probability of a flip and the largest angle of a rotation.
-        image_size: pixels, of views that name no size.
+        settings: Groups, the probability of a flip and the largest angle of a rotation.
+        image_size: Pixels, of views whose group names no size.
     """
 
-    def __init__(self, config: ViewsConfig, image_size: int):
-        self.config, self.image_size = config, image_size
+    def __init__(self, settings: ViewsSettings, image_size: int) -> None:
+        self.settings, self.image_size = settings, image_size
 
-    def __call__(self, image: Image.Image, key: Sequence[int]) -> tuple[Tensor, ...]:
+    def __call__(self, image: Image.Image | np.ndarray, key: Sequence[int]) -> tuple[Tensor, ...]:
         """Return, for each group, (count, 3, size, size) uint8: a pure function of image and key.
 
         Args:
-            image: RGB.
-            key: integers of at least 0, as (seed, epoch, index).
+            image: A PIL image or an array (H, W, 3) of uint8.
+            key: Integers of at least 0, as (seed, epoch, index).
         """
-        random, pixels = np.random.default_rng(key), pil_to_tensor(image)
+        random, rgb = np.random.default_rng(key), to_rgb(image)
+        pixels = pil_to_tensor(rgb)
 
         def turned(angle: float) -> Tensor:
-            return pil_to_tensor(image.rotate(angle, Image.Resampling.BILINEAR))
+            return pil_to_tensor(rgb.rotate(angle, Image.Resampling.BILINEAR))
 
         return tuple(
             torch.stack([self.crop(pixels, turned, group, random) for _ in range(group.count)])
-            for group in self.config.groups
+            for group in self.settings.groups
         )
 
     def crop(
@@ -100,17 +102,17 @@ class Crops:
 
         Args:
             pixels: (..., 3, H, W) uint8.
-            turned: the same after a rotation by an angle in degrees.
-            group: which kind of view.
-            random: what to draw from.
+            turned: Gives the pixels after a rotation by an angle in degrees.
+            group: Size and scale of the view.
+            random: Where draws come from.
         """
-        if rotation := self.config.rotation:
+        if rotation := self.settings.rotation:
             pixels = turned(random.uniform(-rotation, rotation))
         size = group.size or self.image_size
         height, width = pixels.shape[-2:]
         box = crop_box(height, width, group.scale, random)
         cropped = resized_crop(pixels, *box, [size, size], antialias=True)
-        return cropped.flip(-1) if random.random() < self.config.flip else cropped
+        return cropped.flip(-1) if random.random() < self.settings.flip else cropped
 
 
 def crop_box(
@@ -132,12 +134,12 @@ def crop_box(
 
 
 class Photometric(nn.Module):
-    """Random colour jitter, gray, blur and solarization of a batch of views, then normalisation.
+    """Random color jitter, gray, blur and solarization of a batch of views, then normalization.
 
     The probabilities, the strengths and the order of the steps are torchvision's, with three
     differences: the steps of the jitter are composed before one clamp to [0, 1], instead of one
     clamp and rounding each, in the order hue, saturation, contrast, brightness instead of a random
-    one; hue turns colours about the grey axis instead of HSV's hexagon (equal at thirds of a turn);
+    one; hue turns colors about the gray axis instead of HSV's hexagon (equal at thirds of a turn);
     nothing is rounded to 1/255.
 
     Args:
@@ -148,7 +150,7 @@ class Photometric(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: ViewsConfig, mean: Sequence[float], std: Sequence[float]):
+    def __init__(self, config: ViewsSettings, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
         self.config = config
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
@@ -156,7 +158,7 @@ class Photometric(nn.Module):
 
     @torch.no_grad()
     def forward(self, views: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return float views of the same shape, normalised; a clip's frames change alike.
+        """Return float views of the same shape, normalized; a clip's frames change alike.
 
         Args:
             views: (count, B, 3, size, size) uint8 of images, (count, B, T, 3, size, size) of clips,
@@ -187,8 +189,8 @@ class Photometric(nn.Module):
         with torch.autocast(flat.device.type, enabled=False):
             for at in range(0, len(flat), step):
                 part = slice(at, at + step)
-                *colours, sigma = drawn[:, part]
-                pixels = jitter(flat[part].float() / 255, *colours)
+                *colors, sigma = drawn[:, part]
+                pixels = jitter(flat[part].float() / 255, *colors)
                 if len(some := _indices(blurred[part], flat.device)):
                     pixels[some] = blur(pixels[some], sigma[some], config.blur_kernel)
                 if len(some := _indices(solarized[part], flat.device)):
@@ -204,12 +206,12 @@ def _indices(chosen: Tensor, device: torch.device) -> Tensor:
 def jitter(
     pixels: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, turns: Tensor
 ) -> Tensor:
-    """Return pixels (n, 3, h, w) in [0, 1] after one linear change of colour for each image.
+    """Return pixels (n, 3, h, w) in [0, 1] after one linear change of color for each image.
 
     Args:
         pixels: (n, 3, h, w) float in [0, 1].
         brightness, contrast, saturation: (n,) factors, 1 for no change.
-        turns: (n,) of the hue, in whole turns about the grey axis.
+        turns: (n,) of the hue, in whole turns about the gray axis.
     """
     gray = LUMA.to(pixels.device, non_blocking=True).expand(3, 3)
     turn = _turn(turns)
@@ -222,7 +224,7 @@ def jitter(
 
 
 def _turn(turns: Tensor) -> Tensor:
-    """Return (n, 3, 3) rotations of RGB about the grey axis, by Rodrigues' formula."""
+    """Return (n, 3, 3) rotations of RGB about the gray axis, by Rodrigues' formula."""
     angle = (2 * math.pi * turns)[:, None, None]
     third = torch.full((3, 3), 1 / 3, device=turns.device)
     eye = torch.eye(3, device=turns.device)
@@ -257,7 +259,7 @@ def solarize(pixels: Tensor) -> Tensor:
     return (pixels - (pixels >= 127.5 / 255).float()).abs_()
 
 
-def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Return images (..., 3, h, w) uint8 as floats of mean 0 and deviation 1 over the source.
 
     Args:

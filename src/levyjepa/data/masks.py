@@ -1,0 +1,101 @@
+"""Masks: a class id for each pixel of an image."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from levyjepa.data.images import CorruptImageError, Images, open_image
+
+VOID = -1  # the id of pixels that are ignored
+
+
+class MaskedImages(Dataset):
+    """A map-style dataset of (PIL RGB image, -1), whose `truth(i)` is the image's mask.
+
+    Args:
+        images: RGB images.
+        masks: A sequence of files or of dicts of `bytes` or `path`: ids in mode P or L.
+        classes: Number of known ids.
+        void: Id of pixels that are ignored; None: there is none.
+    """
+
+    def __init__(self, images: Images, masks: Sequence[Any], classes: int, void: int | None) -> None:
+        self.images, self.masks, self.classes, self.void = images, masks, classes, void
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.images[index]
+
+    def name(self, index: int) -> str:
+        """What to call an image in messages."""
+        return self.images.name(index)
+
+    def truth(self, index: int) -> np.ndarray:
+        """Return a mask, (H, W) int64, -1 where ignored.
+
+        Raises:
+            ValueError: It or the image can't be read, their sizes differ, or the mask has another
+                mode or an unknown id.
+        """
+        name = self.name(index)
+        try:
+            height, width = self.images.size(index)
+        except CorruptImageError:
+            raise ValueError(f"The image {name} can't be decoded.") from None
+        ids = read_ids(self.masks[index], name).astype(np.int64)
+        if ids.shape != (height, width):
+            raise ValueError(
+                f"The mask of {name} must be as large as its image, {width} x {height}, "
+                f"got {ids.shape[1]} x {ids.shape[0]}."
+            )
+        if self.void is not None:
+            ids[ids == self.void] = VOID
+        if (ids >= self.classes).any():
+            void = "" if self.void is None else f" or {self.void} for void"
+            raise ValueError(
+                f"The mask of {name} must hold ids below {self.classes}{void}, got {ids.max()}."
+            )
+        return ids
+
+
+def read_ids(record: Any, name: str) -> np.ndarray:
+    """Return the ids (H, W) of a mask as they are stored.
+
+    Args:
+        record: A file, or a dict of `bytes` or `path`.
+        name: Of its image.
+
+    Raises:
+        ValueError: It can't be decoded, or holds no ids.
+    """
+    try:
+        mask = open_image(record)
+        ids = np.array(mask)
+    except Exception as error:  # Pillow's errors have no common base
+        raise ValueError(f"The mask of {name} can't be decoded.") from error
+    if mask.mode not in ("P", "L"):
+        raise ValueError(f"The mask of {name} must hold ids in mode P or L, got {mask.mode}.")
+    return ids
+
+
+def fit_mask(ids: np.ndarray | Tensor, size: int) -> Tensor:
+    """Resize a mask's short side to `size` and crop the center square, as `whole` does of images.
+
+    Args:
+        ids: (H, W) integers.
+        size: Pixels.
+
+    Returns:
+        (size, size) int64, each the id of the nearest pixel.
+    """
+    mask = torch.as_tensor(ids, dtype=torch.int64)[None]
+    resized: Any = F.resize(mask, [size], InterpolationMode.NEAREST_EXACT)
+    return F.center_crop(resized, [size, size])[0]
