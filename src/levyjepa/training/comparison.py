@@ -1,264 +1,299 @@
-"""Runs that differ in their settings, paired by seed: means, differences, effect sizes."""
+"""Scores of several runs as tidy tables: means over seeds, and differences paired by seed."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
-from levyjepa.conf.compose import flat, to_dict
-from levyjepa.conf.schema import Config
+from levyjepa.training.config import short_keys
+from levyjepa.training.folder import RunFolder
+from levyjepa.training.settings import Config
 
-SHARES = (
-    "accuracy",
-    "miou",
-    "pixel_accuracy",
-    "best_f",
-    "average_precision",
-    "f1",
-    "j_and_f",
-    "there",
-    "gone",
-)
-PLAIN = "representation"  # its numbers are no shares
-COUNTS = ("images", "width")  # nor metrics
-BASELINES = ("random_encoder", "pixels")
-TITLES = {
-    "linear_probe": "Linear probe",
-    "knn": "kNN",
-    "online_last": "Online probe, last",
-    "online_best": "Online probe, best",
-    "digits": "Digits, from tokens",
-    "tracking/there": "Objects followed, J&F while there",
-    "jumps/tokens/objects/average_precision": "Jumps at objects, average precision",
-}
-WORDS = {
-    "knn": "kNN",
-    "miou": "mIoU",
-    "best_f": "best F",
-    "low_shot": "few labels",
-    "f1": "F1",
-    "j_and_f": "J&F",
-    "there": "J&F while there",
-    "gone": "J&F while gone",
-    "cuts": "nothing taken across cuts",
-}
+IGNORED = ("seed", "run_dir", "logger.", "experiment", "trainer.progress", "trainer.devices")
+IGNORED += ("trainer.evaluate", "data.workers", "data.path")
+GAMMA = "objective.gamma"
+PRIOR = ("objective.", "model.patch_projection")  # settings that do nothing at gamma 0, but for
+SHARED = ("objective.kappa", "objective.lamb", "objective.num_directions", "objective.knots")
+PUBLISHED = "online_probe/last/accuracy"  # the score that `experiment.published` reports
+NAMED = 3  # settings in a cell's name; of more, those that differ from the first cell
 FIRST = "everything that differs from the first cell"
 
-
-@dataclass(frozen=True)
-class Measured:
-    """A run: its cell's name, the settings that make the cell, its seed and its metrics."""
-
-    cell: str
-    settings: dict[str, Any]
-    seed: Any
-    scores: dict[str, float]
+ABOUT = ["task", "name", "key", "title", "unit", "chance", "note", "higher_is_better", "headline"]
+RUN = ["run", "data", "cell", "seed"]
+SCORE = [*ABOUT, "subject", "value", "low", "high", "n", "published"]
+COMPARISON = ["data", "kind", "side", "cell", "base", "subject", "n", "mean", "low", "high", "d_z"]
+COMPARISON += ["verdict", "published", *ABOUT]
 
 
-@dataclass(frozen=True)
-class Row:
-    """One setting's mean over seeds and its 95 % t-interval, None with one seed."""
+def run_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
+    """Return a row for each run: its name, data, cell, seed and every setting that differs.
 
-    cell: str
-    metric: str
-    n: int
-    mean: float
-    low: float | None
-    high: float | None
-    published: float | None = None
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The mean of `a` minus `b` over the seeds that both have, and its 95 % t-interval.
-
-    `d_z` is the effect size, the mean of the paired differences over their standard deviation;
-    None with one pair, or where all pairs differ by the same. `side` names what differs.
-    """
-
-    side: str
-    a: str
-    b: str
-    metric: str
-    n: int
-    mean: float
-    low: float | None
-    high: float | None
-    d_z: float | None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What several runs say together."""
-
-    table: list[Row]
-    differences: list[Difference]
-
-
-def compare(runs: Sequence[Measured], published: Mapping[str, float] | None = None) -> Comparison:
-    """Means over seeds; differences along each side, the others held, to its first value.
-
-    A side is a setting, or several that always change together. Where the cells are no full grid,
-    each is compared with the first cell too.
-
-    Args:
-        runs: All with the same keys in `settings`; of each cell, every seed once.
-        published: The online probe's last accuracy seen elsewhere, by cell.
+    A cell is a combination of settings; its runs differ by their seed alone. Runs are compared
+    within the same data. The table's order is that of comparison: runs without the prior come
+    first, then the order of the experiment's values.
 
     Raises:
-        ValueError: Two settings share a name.
+        RunFolderError: A run's settings can't be read.
     """
-    cells: dict[str, dict[Any, dict[str, float]]] = {}
-    settings: dict[str, dict[str, Any]] = {}
-    for run in runs:
-        if settings.setdefault(run.cell, run.settings) != run.settings:
-            raise ValueError(
-                f"`runs` must give each setting a name of its own, got {run.cell} for both "
-                f"{settings[run.cell]} and {run.settings}."
+    runs = sorted(runs, key=_order)
+    root = os.path.commonpath([run.path.resolve().parent for run in runs]) if runs else ""
+    rows = []
+    for data in dict.fromkeys(data_name(run.config) for run in runs):
+        group = [run for run in runs if data_name(run.config) == data]
+        cells = _cell_names(group)
+        differing = _differing(group)
+        for run, cell in zip(group, cells, strict=True):
+            name = run.path.resolve().relative_to(root).as_posix()
+            row = {"run": name, "data": data, "cell": cell, "seed": run.config.seed}
+            rows.append(row | {key: _scalar(run.settings.get(key)) for key in differing})
+    return pd.DataFrame(rows, columns=None if rows else RUN)
+
+
+def score_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
+    """Return a row for each run and score: the columns of `run_table` and the fields of `Score`.
+
+    `key` is "TASK/NAME", `low` and `high` are ends of the score's own 95 % interval, and
+    `published` is what an experiment's settings report from elsewhere.
+
+    Raises:
+        RunFolderError: A run's files can't be read.
+    """
+    about = run_table(runs)
+    names = {run.path.resolve(): run for run in runs}
+    root = os.path.commonpath([path.parent for path in names]) if runs else ""
+    rows = []
+    for row in about.to_dict("records"):
+        run = names[Path(root, row["run"])]
+        grid = run.config.experiment
+        published = grid.published.get(row["cell"]) if grid else None
+        for score in run.evaluation().scores:
+            low, high = score.interval or (math.nan, math.nan)
+            fields = {**score.as_dict(), "key": score.key, "low": low, "high": high}
+            fields["published"] = (
+                published if (score.key, score.subject) == (PUBLISHED, "trained") else None
             )
-        cells.setdefault(run.cell, {})[run.seed] = run.scores
-    metrics = list(dict.fromkeys(metric for run in runs for metric in run.scores))
-    table = []
-    for name, seeds in cells.items():
-        for metric in metrics:
-            if values := [scores[metric] for scores in seeds.values() if metric in scores]:
-                seen = (published or {}).get(name) if metric == "online_last" else None
-                n, mean, low, high = interval(values)
-                if low is not None and high is not None and is_share(metric):
-                    low, high = max(low, 0.0), min(high, 1.0)
-                table.append(Row(name, metric, n, mean, low, high, published=seen))
-    differences = []
-    for side, a, b in _pairs(settings):
-        for metric in metrics:
-            gaps = [
-                scores[metric] - cells[b][seed][metric]
-                for seed, scores in cells[a].items()
-                if metric in scores and metric in cells[b].get(seed, {})
-            ]
-            if gaps:
-                differences.append(Difference(side, a, b, metric, *interval(gaps), _d_z(gaps)))
-    return Comparison(table, differences)
+            rows.append(row | {name: fields[name] for name in SCORE})
+    table = pd.DataFrame(rows, columns=[*about.columns, *SCORE])
+    return table.astype({name: float for name in ("value", "low", "high", "chance", "published")})
 
 
-def scores(
-    evaluation: Mapping[str, Any],
-    online_last: float | None = None,
-    online_best: float | None = None,
-) -> dict[str, float]:
-    """Every metric of an `evaluation.json`, by its path: "knn", "segmentation/miou"."""
-    found = {
-        "/".join(path[:-1] if path[-1] == "accuracy" else path): float(value)
-        for path, value in _leaves(evaluation)
-        if path[-1] in SHARES or (PLAIN in path and path[-1] not in COUNTS)
-    }
-    online = {"online_last": online_last, "online_best": online_best}
-    return found | {name: value for name, value in online.items() if value is not None}
+def compare(table: pd.DataFrame) -> pd.DataFrame:
+    """Return means over seeds and differences paired by seed, with 95 % t-intervals.
+
+    Differences run along each side of the grid, all else equal, to the side's first value. A side
+    is a setting, or several that always change together. A cell that has no partner without the
+    prior is compared with the one that differs in settings of the prior alone; if the cells are
+    no full grid, each is compared with the first cell too.
+
+    Args:
+        table: As `score_table` returns it.
+
+    Returns:
+        Rows of two kinds, "mean" and "difference". A mean of a baseline is over all cells; its
+        `cell` is empty. A difference is `cell` minus `base`; `n` counts pairs, `d_z` is the mean
+        of the differences over their standard deviation, and `verdict` is one of "better",
+        "worse" ("higher" and "lower" if neither direction is better), "no difference shown" (the
+        interval covers 0) and "one pair" (no interval). Means of shares stay within [0, 1].
+    """
+    rows = []
+    for data, group in table.groupby("data", sort=False):
+        group = group.drop_duplicates(["cell", "seed", "key", "subject"])
+        settings = [column for column in group.columns if column not in (*RUN, *SCORE)]
+        pairs = _pairs(group.drop_duplicates("cell").set_index("cell")[settings])
+        for _, scores in group.groupby("key", sort=False):
+            about = {"data": data, **scores.iloc[0][ABOUT]}
+            trained = scores[scores["subject"] == "trained"]
+            cells = {
+                cell: own.set_index("seed") for cell, own in trained.groupby("cell", sort=False)
+            }
+            for cell, own in cells.items():
+                seen = own["published"].iloc[0]
+                rows.append(about | {"cell": cell, "published": seen} | _mean(own, about["unit"]))
+            others = scores[scores["subject"] != "trained"]
+            for subject, own in others.groupby("subject", sort=False):
+                rows.append(about | {"subject": subject} | _mean(own, about["unit"]))
+            for side, cell, base in pairs:
+                if not {cell, base} <= cells.keys():
+                    continue
+                both = cells[cell].join(cells[base], how="inner", rsuffix=" of base")
+                if both.empty:
+                    continue
+                gaps = both["value"] - both["value of base"]
+                seen = (both["published"] - both["published of base"]).iloc[0]
+                names = {"side": side, "cell": cell, "base": base, "published": seen}
+                rows.append(about | names | _difference(gaps, about["higher_is_better"]))
+    found = pd.DataFrame(rows, columns=COMPARISON)
+    texts = {name: "" for name in ("side", "cell", "base", "verdict")}
+    return found.fillna({**texts, "subject": "trained"})
 
 
-def title(metric: str) -> str:
-    """A metric's name for people: "Segmentation, mIoU"."""
-    if metric in TITLES:
-        return TITLES[metric]
-    words = ", ".join(WORDS.get(part, part.replace("_", " ")) for part in metric.split("/"))
-    words = words.replace(" percent", " %")
-    return words if words[:2].lower() != words[:2] else words[:1].upper() + words[1:]
-
-
-def is_baseline(metric: str) -> bool:
-    """Whether a metric is of an untrained encoder or of raw pixels."""
-    return any(part in BASELINES for part in metric.split("/"))
-
-
-def is_share(metric: str) -> bool:
-    """Whether a metric lies in [0, 1], to be shown in percent."""
-    return PLAIN not in metric.split("/")
-
-
-def cell_name(settings: Mapping[str, Any]) -> str:
-    """A setting without its seed: "gamma=1, space.weight=0"."""
-    return ", ".join(
-        f"{name}={shown(settings[key])}" for key, name in _short(settings).items() if key != "seed"
-    )
-
-
-def _short(keys: Iterable[str]) -> dict[str, str]:
-    """The fewest last parts of each dotted key that no other setting, unless deeper, ends in."""
-    keys = list(keys)
-    known = {tuple(key.split(".")) for key in (*_schema(), *keys)}
-
-    def short(key: str) -> str:
-        parts = tuple(key.split("."))
-        others = [other for other in known if other != parts and len(other) <= len(parts)]
-        ends = (parts[-some:] for some in range(1, len(parts) + 1))
-        return ".".join(next(end for end in ends if not any(o[-len(end) :] == end for o in others)))
-
-    return {key: short(key) for key in keys}
-
-
-@cache
-def _schema() -> tuple[str, ...]:
-    return tuple(flat(to_dict(Config())))
+def data_name(config: Config) -> str:
+    """Return what data is called: the last part of its path, else its source."""
+    data = config.data
+    name = Path(data.path).name if data.path else data.source
+    return f"{name}, held-out part of the training split" if data.holdout else name
 
 
 def shown(value: Any) -> str:
-    """A setting's value in few characters."""
+    """Write a setting's value in few characters.
+
+    >>> shown(0.5), shown(["box(2)", "diamond()"]), shown(None)
+    ('0.5', 'box(2) + diamond()', 'none')
+    """
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     if isinstance(value, (int, float)):
         short = f"{value:g}"
         return short if float(short) == value else str(value)
     if isinstance(value, Mapping):
-        return " ".join(f"{key} {shown(each)}" for key, each in value.items() if each is not None)
+        return " ".join(f"{key} {shown(item)}" for key, item in value.items() if item is not None)
     if isinstance(value, (list, tuple)):
         return " + ".join(map(shown, value))
     return str(value)
 
 
-def _leaves(tree: Mapping[str, Any], stem: tuple[str, ...] = ()) -> Iterator[tuple]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, (*stem, key)) if key != "classes" else ()
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            yield (*stem, key), value
+def cell_name(settings: Mapping[str, Any]) -> str:
+    """Name a combination of settings under dotted keys.
+
+    >>> cell_name({"objective.gamma": 1.0, "objective.space.weight": 0.0})
+    'gamma=1, space.weight=0'
+    """
+    short = short_keys(list(settings))
+    return ", ".join(f"{short[key]}={shown(value)}" for key, value in settings.items())
 
 
-def _pairs(cells: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
-    """(side, cell, the cell that has this side's first value and is otherwise the same)."""
-    keys = [key for key in next(iter(cells.values()), {}) if key != "seed"]
-    if not keys:
+def _order(run: RunFolder) -> tuple:
+    grid = run.config.experiment
+    places = []
+    for key, values in (grid.sweep if grid else {}).items():
+        texts, text = list(map(shown, values)), shown(run.settings.get(key))
+        if key != "seed":
+            places.append(texts.index(text) if text in texts else len(texts))
+    return run.config.objective.gamma > 0, places
+
+
+def _differing(runs: Sequence[RunFolder]) -> list[str]:
+    keys = dict.fromkeys(key for run in runs for key in run.settings)
+    return [
+        key
+        for key in keys
+        if not key.startswith(IGNORED) and len({shown(run.settings.get(key)) for run in runs}) > 1
+    ]
+
+
+def _cell_names(runs: Sequence[RunFolder]) -> list[str]:
+    """Of each side one setting: those of the experiment, else gamma, else the shortest."""
+    grids = [run.config.experiment for run in runs]
+    named = dict.fromkeys(key for grid in grids if grid for key in grid.sweep if key != "seed")
+    values = {key: [shown(run.settings.get(key)) for run in runs] for key in _differing(runs)}
+    for side in _sides(values).values():
+        if not named.keys() & set(side):
+            best = GAMMA if GAMMA in side else min(side, key=lambda k: max(map(len, values[k])))
+            named[best] = None
+    keys = list(named) or [GAMMA]
+    first = [shown(runs[0].settings.get(key)) for key in keys]
+
+    def name(run: RunFolder) -> str:
+        own = {key: run.settings.get(key) for key in keys}
+        if len(keys) > NAMED:
+            own = {k: v for (k, v), text in zip(own.items(), first, strict=True) if shown(v) != text}
+        return cell_name(own) or "base"
+
+    return list(map(name, runs))
+
+
+def _sides(values: Mapping[str, Sequence[str]]) -> dict[tuple[int, ...], list[str]]:
+    """Settings that always change together, by which of its values each cell or run has."""
+    sides: dict[tuple[int, ...], list[str]] = {}
+    for key, texts in values.items():
+        order = list(dict.fromkeys(texts))
+        sides.setdefault(tuple(map(order.index, texts)), []).append(key)
+    return sides
+
+
+def _pairs(cells: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Return (side, cell, the cell with the side's first value that is otherwise the same)."""
+    if not len(cells.columns):
         return []
-    sides: dict[tuple[int, ...], list[str]] = {}  # which value each cell has: the keys that say so
-    for key in keys:
-        values = [shown(settings[key]) for settings in cells.values()]
-        order = list(dict.fromkeys(values))
-        sides.setdefault(tuple(map(order.index, values)), []).append(key)
-    places = dict(zip(zip(*sides, strict=True), cells, strict=True))
+    values = {key: list(map(shown, cells[key])) for key in cells}
+    sides = _sides(values)
+    places = dict(zip(zip(*sides, strict=True), cells.index, strict=True))
+    short = short_keys(list(values))
     pairs = []
     for number, together in enumerate(sides.values()):
+        side = " and ".join(short[key] for key in together)
         for place, cell in places.items():
             base = places.get((*place[:number], 0, *place[number + 1 :]))
             if base is not None and base != cell:
-                pairs.append((" and ".join(_short(together).values()), cell, base))
+                pairs.append((side, cell, base))
+        if GAMMA in together:
+            paired = {cell for name, cell, _ in pairs if name == side}
+            pairs += [(side, *p) for p in _without_prior(cells) if p[0] not in paired]
     if len(cells) < math.prod(1 + max(side) for side in sides):
-        first = next(iter(cells))
+        first = cells.index[0]
         met = {cell for _, cell, base in pairs if base == first}
-        pairs += [(FIRST, cell, first) for cell in cells if cell != first and cell not in met]
+        pairs += [(FIRST, cell, first) for cell in cells.index if cell != first and cell not in met]
     return pairs
 
 
-def interval(values: Sequence[float]) -> tuple[int, float, float | None, float | None]:
-    """n, the mean, and the ends of its 95 % t-interval, None with one value."""
-    n, mean = len(values), float(np.mean(values))
+def _without_prior(cells: pd.DataFrame) -> Iterable[tuple[str, str]]:
+    """Pair each cell with the first at gamma 0 that differs in settings of the prior alone."""
+    apart = [key for key in cells if not key.startswith(PRIOR) or key in SHARED]
+    texts = {cell: [shown(row[key]) for key in apart] for cell, row in cells.iterrows()}
+    without = [cell for cell in cells.index if cells.loc[cell, GAMMA] == 0]
+    for cell in cells.index:
+        base = next((b for b in without if texts[b] == texts[cell]), None)
+        if base is not None and cell not in without:
+            yield cell, base
+
+
+def _scalar(value: Any) -> Any:
+    return value if value is None or isinstance(value, (bool, int, float, str)) else shown(value)
+
+
+def _mean(scores: pd.DataFrame, unit: str) -> dict[str, Any]:
+    """The mean over seeds; where all are the same, with the interval that they bring."""
+    values = scores.groupby("seed")["value"].mean()
+    n, mean, low, high = interval(values)
+    if len(scores) > 1 and scores["value"].nunique() == 1:
+        low, high = scores[["low", "high"]].iloc[0]
+    if unit == "%":
+        low, high = np.clip([low, high], 0.0, 1.0)
+    return {"kind": "mean", "n": n, "mean": mean, "low": low, "high": high}
+
+
+def _difference(gaps: pd.Series, higher_is_better: Any) -> dict[str, Any]:
+    n, mean, low, high = interval(gaps)
+    spread = float(np.std(gaps, ddof=1)) if n > 1 else 0.0
+    d_z = mean / spread if spread > 1e-12 else math.nan
+    verdict = "no difference shown"
     if n == 1:
-        return n, mean, None, None
-    half = float(stats.t.ppf(0.975, n - 1) * stats.sem(values))
+        verdict = "one pair"
+    elif low > 0 or high < 0:
+        words = ("higher", "lower") if pd.isna(higher_is_better) else ("better", "worse")
+        up = low > 0 if pd.isna(higher_is_better) else (low > 0) == bool(higher_is_better)
+        verdict = words[0] if up else words[1]
+    return {
+        "kind": "difference",
+        "n": n,
+        "mean": mean,
+        "low": low,
+        "high": high,
+        "d_z": d_z,
+        "verdict": verdict,
+    }
+
+
+def interval(values: Iterable[float]) -> tuple[int, float, float, float]:
+    """Return n, the mean and the ends of its 95 % t-interval, NaN for one value."""
+    array = np.asarray(list(values), float)
+    n, mean = len(array), float(array.mean())
+    if n == 1:
+        return n, mean, math.nan, math.nan
+    half = float(stats.t.ppf(0.975, n - 1) * stats.sem(array))
     return n, mean, mean - half, mean + half
-
-
-def _d_z(gaps: list[float]) -> float | None:
-    spread = float(np.std(gaps, ddof=1)) if len(gaps) > 1 else 0.0
-    return float(np.mean(gaps)) / spread if spread > 1e-12 else None

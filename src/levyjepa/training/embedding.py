@@ -1,4 +1,4 @@
-"""What a trained network makes of pictures or of a data set: embeddings, with names and labels."""
+"""Embeddings of images or of a data set, with names and labels."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,102 +7,107 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 
-from levyjepa.conf.schema import DataConfig
-from levyjepa.data import Images, Source, normalise, test_loader
+from levyjepa.data.images import Images
+from levyjepa.data.loader import test_loader
+from levyjepa.data.settings import DataSettings
+from levyjepa.data.source import Source, item_name
 from levyjepa.data.video import Videos
-from levyjepa.evaluation.features import frozen
-from levyjepa.training.checkpoint import Trained
+from levyjepa.data.views import normalize
+from levyjepa.tasks.context import frozen
+from levyjepa.training.load import Trained
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """n images, or clips from the middle of videos, as a network embeds them."""
+    """Embeddings of n images, or of clips from the middle of n videos."""
 
     embeddings: np.ndarray  # (n, E) of float32
-    names: np.ndarray  # (n,) of str: a path, or the number within a split
-    splits: np.ndarray | None  # (n,) of str: "train", "test"; None of files
-    labels: np.ndarray | None  # (n,) of int64; None where there are none
-    classes: np.ndarray | None  # (k,) of str, what labels count; None where there are none
-    tokens: np.ndarray | None  # (n, h, w, C) of float32, of clips (n, t, h, w, C); if asked for
-    corrupt: tuple[str, ...]  # names of those that can't be decoded, which are left out
+    names: np.ndarray  # (n,) of str: a path, or a number within a split
+    splits: np.ndarray | None  # (n,) of str: "train", "test"; None for files
+    labels: np.ndarray | None  # (n,) of int64; None without labels
+    classes: np.ndarray | None  # (k,) of str, names of the labels; None without labels
+    tokens: np.ndarray | None  # (n, h, w, C) of float32, of clips (n, t, h, w, C); on request
+    corrupt: tuple[str, ...]  # names of images that can't be decoded and are left out
 
     def save(self, path: str | Path) -> None:
-        """Write an .npz of the arrays that there are."""
-        held: Any = {k: v for k, v in vars(self).items() if isinstance(v, np.ndarray)}
-        np.savez_compressed(path, **held)
+        """Write an .npz of the arrays that are not None."""
+        arrays: Any = {k: v for k, v in vars(self).items() if isinstance(v, np.ndarray)}
+        np.savez_compressed(path, **arrays)
 
 
 def embed(
     trained: Trained,
     source: Source | Sequence[str | Path],
-    config: DataConfig,
+    settings: DataSettings,
     *,
     tokens: bool = False,
     device: str | torch.device = "cpu",
-    progress: Callable[[str], None] = lambda what: None,
+    progress: Callable[[str], None] = lambda stage: None,
 ) -> Embeddings:
-    """Embed every image of a source, or picture files; a network of clips embeds videos likewise.
+    """Embed every image of a source, or image files; videos for a network of clips.
 
     Args:
         trained: The network.
-        source: Both of its splits are embedded, the training split first; or paths.
-        config: How images are loaded: their size, frames, batch and workers.
-        tokens: Whether to keep the patch tokens too, hundreds of times as many numbers.
+        source: Data, whose training split comes first, or paths.
+        settings: How images are loaded: size, frames, batch and workers.
+        tokens: Whether to return the patch tokens too.
         device: Where to compute.
-        progress: Told what begins.
+        progress: Called with what begins.
 
     Raises:
-        ValueError: No image, or of files one that is no picture.
+        ValueError: No image, or a file that is not an image.
     """
+    classes: Sequence[str] = ()
     if isinstance(source, Source):
         splits = {"train": source.train} | ({"test": source.test} if source.test else {})
         classes = source.classes
     elif missing := [str(path) for path in source if not Path(path).exists()]:
-        raise ValueError(f"`images` must be files, but there is none at {missing[0]}.")
-    elif config.frames is None:
-        splits, classes = {"": Images(list(source))}, ()
+        raise ValueError(f"`images` must be files, but {missing[0]} does not exist.")
+    elif settings.frames is None:
+        splits = {"": Images(list(source))}
     else:
-        splits, classes = {"": Videos(list(source), size=2 * config.image_size)}, ()
-    parts: dict[str, list[np.ndarray]] = {"embeddings": [], "tokens": [], "labels": []}
+        splits = {"": Videos(list(source), size=2 * settings.image_size)}
+    parts: dict[str, list[Any]] = {"embedding": [], "tokens": [], "labels": []}
     names: list[str] = []
-    told: list[str] = []
+    of_split: list[str] = []
     corrupt: list[str] = []
     network = trained.network.to(device)
     for split, dataset in splits.items():
         progress(f"{split} images".strip())
         with frozen(network):
-            for batch in test_loader(_Numbered(dataset), config):
+            for batch in test_loader(_Numbered(dataset), settings):
                 corrupt += batch.corrupt
                 if not len(batch.images):
                     continue
-                seen = normalise(batch.images.to(device), trained.mean, trained.std)
-                encoding: Any = network.encoder(seen)
-                parts["embeddings"].append(encoding.embedding.float().cpu().numpy())
+                images = normalize(batch.images.to(device), trained.mean, trained.std)
+                encoding = network.encoder(images)
+                parts["embedding"].append(encoding.embedding.float().cpu())
                 if tokens:
-                    parts["tokens"].append(encoding.field.float().cpu().numpy())
-                places, labels = batch.labels.T.tolist()
-                parts["labels"].append(np.array(labels))
-                names += [_name(dataset, place) for place in places]
-                told += [split] * len(places)
+                    parts["tokens"].append(encoding.tokens.float().cpu())
+                parts["labels"].append(batch.labels[:, 1])
+                indices = batch.labels[:, 0].tolist()
+                names += [item_name(dataset, index) for index in indices]
+                of_split += [split] * len(indices)
     if corrupt and not isinstance(source, Source):
-        raise ValueError(f"`images` must be pictures, got {', '.join(corrupt[:10])}.")
+        raise ValueError(f"`images` must be images, got {', '.join(corrupt[:10])}.")
     if not names:
-        raise ValueError("There must be an image that can be decoded, got none.")
+        raise ValueError("There is no image that can be decoded.")
+    whole = {key: torch.cat(values).numpy() for key, values in parts.items() if values}
     return Embeddings(
-        np.concatenate(parts["embeddings"]),
+        whole["embedding"],
         np.array(names),
-        np.array(told) if isinstance(source, Source) else None,
-        np.concatenate(parts["labels"]) if classes else None,
+        np.array(of_split) if isinstance(source, Source) else None,
+        whole["labels"] if classes else None,
         np.array(classes) if classes else None,
-        np.concatenate(parts["tokens"]) if tokens else None,
+        whole.get("tokens"),
         tuple(corrupt),
     )
 
 
 class _Numbered(Dataset):
-    """A data set whose labels are (index, label)."""
+    """A dataset whose labels are (index, label)."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -113,11 +118,3 @@ class _Numbered(Dataset):
     def __getitem__(self, index: int) -> tuple[Any, tuple[int, int]]:
         image, label = self.dataset[index]
         return image, (index, label)
-
-
-def _name(dataset: Any, index: int) -> str:
-    while isinstance(dataset, Subset):
-        dataset, index = dataset.dataset, dataset.indices[index]
-    if isinstance(dataset, Images):
-        return dataset.name(index)
-    return str(dataset.videos[index].path) if isinstance(dataset, Videos) else str(index)

@@ -1,278 +1,240 @@
-"""A paired grid of runs through Hydra's multirun, and the table of what came out."""
+"""A grid of runs, paired by seed: in turn, side by side, or as SLURM jobs."""
 
-import csv
 import json
 import logging
 import re
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from hashlib import sha1
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+import pandas as pd
 
-from levyjepa.conf.compose import FOLDER, ConfigError, compose, flat, parse, settled, to_dict
-from levyjepa.conf.schema import Config, ExperimentConfig
-from levyjepa.training.comparison import (
-    Difference,
-    Measured,
-    Row,
-    cell_name,
-    compare,
-    is_baseline,
-    is_share,
-    scores,
-    title,
-)
-from levyjepa.training.run import RunFolderError, RunResult, is_finished, other_setting, train
+from levyjepa.registry import import_plugin
+from levyjepa.settings import ConfigError, flat
+from levyjepa.training.comparison import compare, markdown, score_table
+from levyjepa.training.config import compose, known_keys, sweep
+from levyjepa.training.folder import RunFolder, RunFolderError, runs_below
+from levyjepa.training.run import FREE, train
+from levyjepa.training.settings import Config
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One run of the grid."""
+class GridRun:
+    """One run of a grid: the settings that make it, its folder, and why it failed if it did."""
 
-    overrides: dict[str, Any]
-    run_dir: str
-    status: str  # finished, failed
-    kept: bool = False  # it had been finished before
+    settings: dict[str, Any]
+    folder: str
+    existed: bool = False
     error: str | None = None
-    scores: dict[str, float] | None = None  # by metric
 
 
 @dataclass(frozen=True)
-class ExperimentResult:
-    """Every cell, and what they say together."""
+class Grid:
+    """What an experiment will run: the words of each run, and the settings of the sweep."""
 
-    directory: Path
-    cells: list[Cell]
-    table: list[Row]
-    differences: list[Difference]
+    name: str
+    root: Path
+    keys: list[str]
+    words: list[list[str]]
+    configs: list[Config]
 
 
-def run_experiment(overrides: list[str]) -> ExperimentResult:
-    """Run every cell of a grid that isn't finished, and write the table.
+@dataclass(frozen=True)
+class Experiment:
+    """The runs of a grid, and what they say together."""
+
+    root: Path
+    name: str
+    runs: list[GridRun]
+
+    @property
+    def finished(self) -> list[RunFolder]:
+        """The folders of the runs that did not fail."""
+        return [RunFolder(run.folder) for run in self.runs if run.error is None]
+
+    def comparison(self) -> pd.DataFrame:
+        """Return means over seeds and paired differences, as `training.comparison.compare` does."""
+        return compare(score_table(self.finished))
+
+
+def run_experiment(
+    words: Sequence[str],
+    *,
+    jobs: int = 1,
+    slurm: dict[str, Any] | None = None,
+    plugins: Sequence[str] = (),
+) -> Experiment:
+    """Train every run of a grid that is not finished, and write `experiment.json` and tables.
 
     Args:
-        overrides: As on the command line; "experiment=demo" names a grid, "seed=0,1,2" changes
-            one of its sides, "hydra/launcher=joblib" runs cells side by side.
+        words: As on the command line; "experiment=demo" names a grid, "seed=0,1,2" sets the values
+            of one of its settings.
+        jobs: Runs side by side on this machine.
+        slurm: Submit each run as a SLURM job with these parameters of submitit, such as
+            {"slurm_partition": "gpu", "gpus_per_node": 1}; None runs here.
+        plugins: Modules that each run imports first.
 
     Raises:
-        ConfigError: An unknown or impossible setting, no experiment, a side that is empty or
-            holds a value twice.
-        RunFolderError: The folder holds runs that differ in more than the grid's sides.
+        ConfigError: An unknown or impossible setting, no experiment, a value twice.
+        RunFolderError: The folder holds runs that differ in more than the grid's settings.
     """
-    grid = _plan(overrides)
-    experiment = grid.config.experiment
-    assert experiment is not None
-    root = Path(grid.config.run_dir or f"runs/{experiment.name}")
-    _admit(root, grid)
-    # every setting of a seed before the next seed: what is stopped midway holds whole pairs
-    order = sorted(grid.sides, key=lambda key: key != "seed")
-    sides = [f"{key}={','.join(grid.sides[key])}" for key in order]
-    with initialize_config_dir(str(FOLDER), job_name="levyjepa", version_base="1.3"):
-        hydra: Any = GlobalHydra.instance().hydra
-        task = partial(_cell, root=root, keys=list(grid.sides), baselines={})
-        lines = [*grid.lines, *sides, f"hydra.sweep.dir='{root}'"]
-        batches = hydra.multirun("config", task, lines, False)
-    cells = [job.return_value for batch in batches for job in batch]
-    result = summarise(root, experiment, cells)
-    write(result)
-    return result
-
-
-def summarise(directory: Path, experiment: ExperimentConfig, cells: list[Cell]) -> ExperimentResult:
-    """Means over seeds, and differences along every side to its first value, paired by seed."""
-    runs = [
-        Measured(
-            cell_name(cell.overrides),
-            {key: value for key, value in cell.overrides.items() if key != "seed"},
-            cell.overrides.get("seed"),
-            cell.scores or {},
-        )
-        for cell in cells
+    grid = plan(words)
+    _check_root(grid)
+    baselines = grid.root / "baselines.json"
+    calls = [
+        (run_words, str(_folder(grid, run_words)), str(baselines), list(plugins))
+        for run_words in grid.words
     ]
-    found = compare(runs, experiment.published)
-    return ExperimentResult(directory, cells, found.table, found.differences)
+    if slurm is not None:
+        outcomes = _submit(calls, grid.root, slurm)
+    elif jobs > 1:
+        from joblib import Parallel, delayed
+
+        outcomes = Parallel(n_jobs=jobs)(delayed(_run)(*call) for call in calls)
+    else:
+        outcomes = [_run(*call) for call in calls]
+    runs = [
+        GridRun(_values(grid, config), folder, *outcome)
+        for config, (_, folder, *_), outcome in zip(grid.configs, calls, outcomes, strict=True)
+    ]
+    experiment = Experiment(grid.root, grid.name, runs)
+    write(experiment)
+    return experiment
 
 
-def write(result: ExperimentResult) -> None:
-    """Write `table.md`, `table.csv` and `experiment.json` into the experiment's folder."""
-    directory = result.directory
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "table.md").write_text(markdown(result), "utf-8")
-    with (directory / "table.csv").open("w", newline="", encoding="utf-8") as file:
-        names = [field.name for field in fields(Row)]
-        writer = csv.DictWriter(file, [*names, "minus", "d_z", "side"])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in result.table)
-        for row in result.differences:
-            held = asdict(row)
-            writer.writerow({"cell": held.pop("a"), "minus": held.pop("b"), **held})
-    found = {"name": directory.name, **asdict(result)}
-    del found["directory"]
-    (directory / "experiment.json").write_text(json.dumps(found, indent=2), "utf-8")
+def plan(words: Sequence[str]) -> Grid:
+    """Compose the settings of every run, so that a wrong one is named before any run starts.
 
-
-def markdown(result: ExperimentResult) -> str:
-    """The table for people, of the metrics in percent; the page and `table.csv` hold the rest."""
-    every = dict.fromkeys(row.metric for row in result.table)
-    metrics = [metric for metric in every if is_share(metric) and not is_baseline(metric)]
-    published = {row.cell: row.published for row in result.table if row.published is not None}
-    heads = ["", "n", *map(title, metrics)] + (["Original"] if published else [])
-    lines = [heads, ["---"] * len(heads)]
-
-    def line(name: str, rows: list[Any], show: Callable[[Any], str], last: str) -> list[str]:
-        found = {row.metric: row for row in rows}
-        n = max((row.n for row in rows), default=0)
-        entries = [
-            show(row) + (f", n = {row.n}" if row.n < n else "") if (row := found.get(m)) else ""
-            for m in metrics
-        ]
-        return [name, str(n), *entries] + ([last] if published else [])
-
-    for name in dict.fromkeys(row.cell for row in result.table):
-        seen = f"{100 * published[name]:.2f} %" if name in published else ""
-        rows = [row for row in result.table if row.cell == name]
-        lines.append(line(name, rows, _mean, seen))
-    for stem in ("random_encoder", "pixels"):
-        values = [[r.mean for r in result.table if r.metric == f"{stem}/{m}"] for m in metrics]
-        if any(values):
-            shown = [f"{100 * float(np.mean(v)):.2f} %" if v else "" for v in values]
-            lines.append([stem.replace("_", " "), "", *shown] + ([""] if published else []))
-    for a, b in dict.fromkeys((row.a, row.b) for row in result.differences):
-        both = a in published and b in published
-        seen = f"{100 * (published[a] - published[b]):+.2f}" if both else ""
-        rows = [row for row in result.differences if (row.a, row.b) == (a, b)]
-        lines.append(line(f"{a} minus {b}", rows, _difference, seen))
-    text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-    if any(row.d_z is not None for row in result.differences):
-        text += "\nd_z: the mean of the paired differences over their standard deviation\n"
-    if any(row.n == 1 for row in [*result.table, *result.differences]):
-        text += "\nn = 1: no interval\n"
-    failed = [cell for cell in result.cells if cell.status != "finished"]
-    text += "".join(f"\n{cell.run_dir} failed: {cell.error}\n" for cell in failed)
-    return text
-
-
-@dataclass(frozen=True)
-class _Grid:
-    config: Config  # without the sides' values
-    lines: list[str]  # overrides of every cell
-    sides: dict[str, list[str]]  # values as an override writes them; the seed's come last
-    cells: list[dict[str, Any]]  # flat settings of each
-
-
-def _plan(overrides: list[str]) -> _Grid:
-    """Compose every cell of a grid, so that a bad one is found before a good one has run."""
-    parsed = parse(overrides)
-    lines = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
-    config = compose(lines)
+    All settings of a seed come before the next seed: a grid that is stopped holds whole pairs.
+    """
+    single, several = sweep(words)
+    config = compose([w for w in single if w.partition("=")[0] not in several])
     if config.experiment is None:
         raise ConfigError("`levyjepa experiment` needs a grid, such as `experiment=demo`.")
-    sweep = {key: list(map(_written, held)) for key, held in config.experiment.sweep.items()}
-    for override in parsed:
-        key = override.key_or_group
-        if override.is_sweep_override():
-            sweep[key] = [str(value) for value in override.sweep_string_iterator()]
-        elif key in sweep:
-            sweep[key] = [override.get_value_string()]
-    order = list(flat(to_dict(config)))
-    place = {key: order.index(key) if key in order else len(order) for key in sweep}
-    sides = {key: sweep[key] for key in sorted(sweep, key=lambda k: (k == "seed", place[k]))}
-    for key, values in sides.items():
-        if not values:
+    values = {key: [_word(v) for v in vs] for key, vs in config.experiment.sweep.items()}
+    for word in single:
+        key, _, text = word.partition("=")
+        if key in values:
+            values[key] = [text]
+    values |= several
+    for key, texts in values.items():
+        if not texts:
             raise ConfigError(f"`{key}` must have at least one value in the grid, got none.")
-    lines = [o.input_line or "" for o in parsed if o.key_or_group not in sides]
-    cells: list[dict[str, Any]] = []
-    for values in product(*sides.values()):
-        line = [f"{key}={value}" for key, value in zip(sides, values, strict=True)]
-        cell = flat(to_dict(compose([*lines, *line])))
-        if cell in cells:
-            twin = list(product(*sides.values()))[cells.index(cell)]
-            other = ", ".join(f"{key}={value}" for key, value in zip(sides, twin, strict=True))
+    order = known_keys()
+    keys = sorted(values, key=lambda k: (k == "seed", order.index(k) if k in order else len(order)))
+    fixed = [word for word in single if word.partition("=")[0] not in values]
+    first = sorted(keys, key=lambda key: key != "seed")  # the seed varies slowest
+    runs, configs = [], []
+    for texts in product(*(values[key] for key in first)):
+        chosen = dict(zip(first, texts, strict=True))
+        run_words = [*fixed, *(f"{key}={chosen[key]}" for key in keys)]
+        composed = compose(run_words)
+        if composed in configs:
+            twin = runs[configs.index(composed)]
             raise ConfigError(
-                "A grid must hold every cell once; the same settings are in "
-                f"{other} and in {', '.join(line)}."
+                f"The grid holds the same settings twice: {' '.join(twin[len(fixed):])} and "
+                f"{' '.join(run_words[len(fixed):])}."
             )
-        cells.append(cell)
-    return _Grid(config, lines, sides, cells)
+        runs.append(run_words)
+        configs.append(composed)
+    root = Path(config.run_dir or f"runs/{config.experiment.name}")
+    return Grid(config.experiment.name, root, keys, runs, configs)
 
 
-def _admit(root: Path, grid: _Grid) -> None:
-    """Refuse a folder that holds runs which differ in more than the grid's sides."""
-    first = grid.cells[0]
-    keys = {key for cell in grid.cells for key in cell if cell.get(key) != first.get(key)}
-    keys |= grid.sides.keys()
-    for path in sorted(root.glob("*/config.yaml")):
-        if key := other_setting(path, first, but=keys):
-            raise RunFolderError(
-                f"{root} holds cells of another experiment: {path.parent.name} has {key}; "
-                "choose another `run_dir`."
-            )
+def write(experiment: Experiment) -> None:
+    """Write `experiment.json`, `table.csv` and `table.md` into the experiment's folder."""
+    root, files = experiment.root, RunFolder(experiment.root)
+    content = {"name": experiment.name, "runs": [asdict(run) for run in experiment.runs]}
+    files.write_text(root / "experiment.json", json.dumps(content, indent=1))
+    if experiment.finished:
+        comparison = experiment.comparison()
+        files.write_text(root / "table.csv", comparison.to_csv(index=False))
+        files.write_text(root / "table.md", markdown(comparison))
 
 
-def _written(value: Any) -> str:
-    """A value of a preset's grid as an override writes it."""
-    if isinstance(value, str) and re.fullmatch(r"[\w./-]+", value):
-        return value
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _cell(settings: DictConfig, root: Path, keys: list[str], baselines: dict[str, Any]) -> Cell:
-    """Hydra's job: one run; a failure is a result, so that the other cells go on."""
-    parsed = parse(list(HydraConfig.get().overrides.task))
-    given = {override.key_or_group: override.value() for override in parsed}
-    overrides = {key: given[key] for key in keys}
-    run_dir = root / _folder(overrides)
-    here = {"overrides": overrides, "run_dir": str(run_dir)}
+def _run(
+    words: list[str], folder: str, baselines: str, plugins: list[str]
+) -> tuple[bool, str | None]:
+    """Train one run; a failure is a result, so that the others go on."""
     try:
-        config = settled(settings, parsed)
-        log.info("%s%s", run_dir, ": finished before" if is_finished(run_dir) else "")
-        result = train(replace(config, run_dir=str(run_dir)), baselines)
+        for plugin in plugins:
+            import_plugin(plugin)
+        config = compose(words).model_copy(update={"run_dir": folder})
+        ranks = config.trainer.devices * config.trainer.num_nodes
+        if ranks > 1 and config.trainer.strategy == "auto":  # a job can't be started again by name
+            trainer = config.trainer.model_copy(update={"strategy": "ddp_spawn"})
+            config = config.model_copy(update={"trainer": trainer})
+        existed = RunFolder(folder).finished
+        log.info("%s%s", folder, ": finished before" if existed else "")
+        run = train(config, baselines=Path(baselines))
     except Exception as error:
-        log.debug("%s failed", run_dir, exc_info=True)
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return Cell(**here, status="failed", error=reason)
-    return Cell(**here, status="finished", kept=result.kept, scores=_scores(result))
+        log.debug("%s failed", folder, exc_info=True)
+        return False, " ".join(f"{type(error).__name__}: {error}".split())
+    return run.existed, None
 
 
-def _folder(overrides: dict[str, Any]) -> str:
-    parts = [
-        f"{key.rsplit('.', 1)[-1]}-{value:g}"
-        if isinstance(value, (int, float))
-        else f"{key.rsplit('.', 1)[-1]}-{value}"
-        for key, value in overrides.items()
-    ]
+def _submit(calls: list[Any], root: Path, parameters: dict[str, Any]) -> list[Any]:
+    try:
+        import submitit  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise ImportError("SLURM jobs need submitit: pip install submitit.") from None
+    executor = submitit.AutoExecutor(folder=root / "slurm")
+    executor.update_parameters(**parameters)
+    jobs = [executor.submit(_run, *call) for call in calls]
+    log.info("Submitted %d jobs: %s", len(jobs), ", ".join(str(job.job_id) for job in jobs))
+    return [_result(job) for job in jobs]
+
+
+def _result(job: Any) -> tuple[bool, str | None]:
+    try:
+        return job.result()
+    except Exception as error:  # the job died
+        return False, " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _values(grid: Grid, config: Config) -> dict[str, Any]:
+    settings = flat(config.as_dict())
+    return {key: settings.get(key) for key in grid.keys}
+
+
+def _check_root(grid: Grid) -> None:
+    """Refuse a folder that holds runs which differ in more than the grid's settings."""
+    first = flat(grid.configs[0].as_dict())
+    varying = {
+        key
+        for config in grid.configs
+        for key, value in flat(config.as_dict()).items()
+        if value != first.get(key)
+    }
+    for run in runs_below(grid.root):
+        if different := run.other_setting(first, but=(*FREE, *varying, *grid.keys)):
+            raise RunFolderError(
+                f"{grid.root} holds runs of another experiment: {run.path.name} has "
+                f"`{different[0]}={different[1]}`; choose another `run_dir`."
+            )
+
+
+def _folder(grid: Grid, words: list[str]) -> Path:
+    chosen = dict(word.split("=", 1) for word in words)
+    parts = [f"{key.rsplit('.', 1)[-1]}-{_short(chosen[key])}" for key in grid.keys]
     name = re.sub(r"[^\w.+-]+", "-", "_".join(parts))
-    return name if len(name) <= 200 else f"{name[:190]}-{sha1(name.encode()).hexdigest()[:8]}"
+    if len(name) > 200:
+        name = f"{name[:190]}-{sha1(name.encode()).hexdigest()[:8]}"
+    return grid.root / name
 
 
-def _scores(result: RunResult) -> dict[str, float]:
-    return scores(result.evaluation, result.online_last, result.online_best)
+def _short(text: str) -> str:
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text
 
 
-def _mean(row: Row) -> str:
-    return _with_interval(row, "{:.2f} %" if is_share(row.metric) else "{:.3g}")
-
-
-def _difference(row: Difference) -> str:
-    text = _with_interval(row, "{:+.2f}" if is_share(row.metric) else "{:+.3g}")
-    return text if row.d_z is None else f"{text}, d_z {row.d_z:+.2f}"
-
-
-def _with_interval(row: Row | Difference, form: str) -> str:
-    scale = 100 if is_share(row.metric) else 1
-    mean, low, high = (
-        None if value is None else form.format(scale * value)
-        for value in (row.mean, row.low, row.high)
-    )
-    return str(mean) if low is None else f"{mean} ({low} to {high})"
+def _word(value: Any) -> str:
+    """A value of a preset's grid as a word has it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from levyjepa.training.checkpoint import Trained
+from levyjepa.training.load import Trained
 
-CLOSE = 1e-4  # of the largest value, the most that a loaded program may differ by
+TOLERANCE = 1e-4  # of the largest value, by which a loaded program may differ
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Exportable(nn.Module):
     """Images (B, 3, s, s) in [0, 1], or clips (B, T, 3, s, s), to embedding and tokens.
 
     Args:
-        trained: Whose encoder, and whose normalisation.
+        trained: Its encoder and normalization.
     """
 
     def __init__(self, trained: Trained) -> None:
@@ -38,19 +38,19 @@ class Exportable(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Normalise and encode."""
         encoding = self.encoder((images - self.mean) / self.std)
-        return encoding.embedding, encoding.field
+        return encoding.embedding, encoding.tokens
 
 
 def export(trained: Trained, path: str | Path) -> Exported:
-    """Write the encoder by torch.export, for batches of any size; load it, and compare.
+    """Write the encoder by torch.export for batches of any size, load it and compare outputs.
 
     Args:
-        trained: The network; its image size and frames are the program's.
-        path: A file, "encoder.pt2"; `torch.export.load(path).module()` gives what it holds.
+        trained: The network; the program takes its image size and frames.
+        path: A file, "encoder.pt2"; `torch.export.load(path).module()` reads it.
 
     Raises:
         ValueError: A path that does not end in .pt2.
-        RuntimeError: What was loaded differs from the network.
+        RuntimeError: The loaded program differs from the network.
     """
     target = Path(path)
     if target.suffix != ".pt2":
@@ -71,7 +71,7 @@ def export(trained: Trained, path: str | Path) -> Exported:
     for batch in (images[:1], images):
         pairs = list(zip(module(batch), loaded(batch), strict=True))
         errors += [float((a - b).abs().max() / a.abs().max()) for a, b in pairs]
-    if not (error := max(errors)) < CLOSE:
+    if not (error := max(errors)) < TOLERANCE:
         raise RuntimeError(f"{target} differs from the network by {error:.1g} of its values.")
-    embedding, tokens = (tuple(each.shape[1:]) for each, _ in pairs)
+    embedding, tokens = (tuple(output.shape[1:]) for output, _ in pairs)
     return Exported(shape, embedding, tokens, error)

@@ -4,53 +4,55 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from torch.utils.data import Subset
+from lightning.pytorch.loggers import Logger
 
-from levyjepa.conf.schema import Config
-from levyjepa.data import Batch, Source, Tally, TestBatch, test_loader, train_loader
+from levyjepa.data.images import Tally
+from levyjepa.data.loader import TestBatch, test_loader, train_loader
+from levyjepa.data.source import Rows, Source
+from levyjepa.data.views import Batch
+from levyjepa.training.folder import RunFolder
 from levyjepa.training.loggers import build_loggers
 from levyjepa.training.module import LOG_EVERY, LevyJEPA
+from levyjepa.training.settings import Config
 
 log = logging.getLogger(__name__)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was stopped by a signal; its folder holds what is needed to go on."""
+    """A signal stopped a run; its folder holds what is needed to continue."""
 
-    def __init__(self, run_dir: Path) -> None:
-        super().__init__(f"Interrupted; the run goes on from {run_dir / 'checkpoints'}.")
-        self.run_dir = run_dir
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(f"Interrupted; the run continues from {folder.checkpoints}.")
+        self.run_dir = folder.path
 
 
 class _Stopped(Exception):
     """Leaves Lightning's loop."""
 
 
-class Stop(Callback):
-    """Leave the loop between two steps, once asked to, with a checkpoint of that moment."""
+class StopOnRequest(Callback):
+    """Leaves the loop between two steps once a signal asks for it, with a checkpoint."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.asked = path, False
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder, self.requested = folder, False
 
-    def ask(self, number: int, frame: Any) -> None:
-        """Handle a signal; the second one doesn't wait."""
-        if self.asked:
+    def request(self, number: int, frame: Any) -> None:
+        """Handle a signal; the second one interrupts at once."""
+        if self.requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
-        """Write a checkpoint and stop; at an epoch's end its own checkpoint serves."""
+        """Write a checkpoint and stop; at the end of an epoch its own checkpoint serves."""
         if not trainer.is_last_batch and self._agreed(trainer):
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.folder.last_checkpoint)
             raise _Stopped
 
     def on_train_epoch_start(self, trainer: Trainer, module: Any) -> None:
@@ -59,21 +61,19 @@ class Stop(Callback):
             raise _Stopped
 
     def _agreed(self, trainer: Trainer) -> bool:
-        """Whether any rank was asked to; ranks talk about it only now and then."""
+        """Whether any rank was asked to stop; ranks exchange this only now and then."""
         if trainer.world_size == 1:
-            return self.asked
+            return self.requested
         if trainer.global_step % LOG_EVERY:
             return False
-        return trainer.strategy.reduce_boolean_decision(self.asked, all=False)
+        return trainer.strategy.reduce_boolean_decision(self.requested, all=False)
 
 
-class _Corrupt(Callback):
-    """Count the images that can't be decoded, and name them at the end."""
+class _CountCorrupt(Callback):
+    """Counts images that can't be decoded, and names them at the end."""
 
     def __init__(self, source: Source) -> None:
-        train: Any = source.train
-        test: Any = source.test or ()
-        self.train, self.test = Tally(len(train)), Tally(len(test))
+        self.train, self.test = Tally(len(source.train)), Tally(len(source.test or ()))
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Batch, index: int) -> None:
         """Count those of a training batch."""
@@ -93,24 +93,24 @@ class _Corrupt(Callback):
 
 
 @contextmanager
-def stop_on_signal(run_dir: Path) -> Iterator[Stop]:
+def stop_on_signal(folder: RunFolder) -> Iterator[StopOnRequest]:
     """Let Ctrl-C or SIGTERM end a fit after its step, as Interrupted."""
-    stop = Stop(run_dir / "checkpoints" / "last.ckpt")
+    stop = StopOnRequest(folder)
     numbers = (signal.SIGINT, signal.SIGTERM)
-    here = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, stop.ask) for number in numbers if here}
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, stop.request) for number in numbers if main}
     try:
         yield stop
     except (_Stopped, SystemExit) as error:  # Lightning turns a second signal into an exit
-        raise Interrupted(run_dir) from error
+        raise Interrupted(folder) from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if stop.asked:
-        raise Interrupted(run_dir)
+    if stop.requested:
+        raise Interrupted(folder)
 
 
-class Images(LightningDataModule):
+class Loaders(LightningDataModule):
     """Loaders that start where a run stopped, each rank with its share."""
 
     def __init__(self, config: Config, source: Source, step: int) -> None:
@@ -118,7 +118,7 @@ class Images(LightningDataModule):
         self.config, self.source, self.step = config, source, step
 
     def train_dataloader(self) -> Any:
-        """Views of the training images."""
+        """Return batches of views of the training split."""
         trainer, config = self.trainer, self.config
         assert trainer is not None
         rest = (config.data, config.views, config.seed, trainer.global_rank, trainer.world_size)
@@ -128,12 +128,11 @@ class Images(LightningDataModule):
         return train_loader(self.source, *rest, start=divmod(self.step, len(loader)))
 
     def val_dataloader(self) -> Any:
-        """Test images, no image twice."""
-        trainer = self.trainer
-        test: Any = self.source.test
+        """Return batches of the test split, every image once over all ranks."""
+        trainer, test = self.trainer, self.source.test
         assert trainer is not None
         share = range(trainer.global_rank, len(test), trainer.world_size)
-        return test_loader(Subset(test, share), self.config.data)
+        return test_loader(Rows(test, share), self.config.data)
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
@@ -146,78 +145,82 @@ class _Bar(RichProgressBar):
     """Losses and accuracy beside the bar."""
 
     def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:
-        """What is logged, without the logger's version."""
+        """Return what is logged, without the logger's version."""
         shown = super().get_metrics(trainer, pl_module)
         return {name.removeprefix("train/"): v for name, v in shown.items() if name != "v_num"}
 
 
-def fit(module: LevyJEPA, source: Source, run_dir: Path, step: int, stop: Stop) -> Trainer:
-    """Fit a module to its end, from a run folder's last checkpoint if that is past step 0.
+def fit(
+    module: LevyJEPA,
+    source: Source,
+    folder: RunFolder,
+    step: int,
+    stop: StopOnRequest,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+) -> Trainer:
+    """Fit a module to its end, from the last checkpoint if that is past step 0.
 
     Args:
-        module: With its configuration.
-        source: The images.
-        run_dir: Where checkpoints and logs go.
-        step: Of `checkpoints/last.ckpt`; 0 without one.
+        module: With its settings.
+        source: The data.
+        folder: Where checkpoints and logs go.
+        step: Of the last checkpoint; 0 without one.
         stop: From `stop_on_signal`.
+        callbacks, loggers: Further ones.
     """
-    config = module.config
-    last = run_dir / "checkpoints" / "last.ckpt"
-    settings = config.trainer
+    config, settings = module.config, module.config.trainer
     gpu = settings.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     precision: Any = settings.precision
     if precision == "auto":
         precision = "bf16-mixed" if gpu else "32-true"
-    strategy = settings.strategy
-    many = settings.devices * settings.num_nodes > 1
-    if strategy == "auto" and many and HydraConfig.initialized():
-        strategy = "ddp_spawn"  # a launcher's job can't be started again as a command
+    ranks = settings.devices * settings.num_nodes
+    batches = len(source.train) // (config.data.batch_size * ranks)
+    most = settings.max_steps if settings.max_steps > 0 else LOG_EVERY
+    every = max(1, min(LOG_EVERY, batches, most))
     checkpoint: dict[str, Any] = {
-        "dirpath": last.parent,
+        "dirpath": folder.checkpoints,
         "enable_version_counter": False,
         "save_on_train_epoch_end": True,
     }
-    share = config.data.batch_size * settings.devices * settings.num_nodes
-    images: Any = source.train
-    steps = settings.max_steps if settings.max_steps > 0 else LOG_EVERY
-    every = max(1, min(LOG_EVERY, len(images) // share, steps))
-    callbacks: list[Callback] = [stop, _Corrupt(source)]
+    chain: list[Callback] = [stop, _CountCorrupt(source), *callbacks]
     if source.classes:
-        best = ModelCheckpoint(**checkpoint, filename="best", monitor="test/acc", mode="max")
-        callbacks.append(best)
+        best = folder.best_checkpoint.stem
+        chain.append(ModelCheckpoint(**checkpoint, filename=best, monitor="test/acc", mode="max"))
     if settings.progress:
-        callbacks.append(_Bar(refresh_rate=LOG_EVERY))
-    callbacks.append(ModelCheckpoint(**checkpoint, filename="last"))
+        chain.append(_Bar(refresh_rate=LOG_EVERY))
+    chain.append(ModelCheckpoint(**checkpoint, filename=folder.last_checkpoint.stem))
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*not resumable.*")  # it starts at the right batch
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        warnings.filterwarnings("ignore", ".*exists and is not empty.*")
-        warnings.filterwarnings(
-            "ignore", ".*could not find the monitored key.*"
-        )  # part of an epoch
+        for text in (
+            "not resumable",  # the loader starts at the right batch
+            "does not have many workers",
+            "exists and is not empty",
+            "could not find the monitored key",  # at part of an epoch
+        ):
+            warnings.filterwarnings("ignore", f".*{text}.*")
         trainer = Trainer(
             accelerator=settings.accelerator,
             devices=settings.devices,
             num_nodes=settings.num_nodes,
-            strategy=strategy,
+            strategy=settings.strategy,
             precision=precision,
             max_epochs=settings.max_epochs,
             max_steps=settings.max_steps,
             gradient_clip_val=settings.gradient_clip,
-            sync_batchnorm=gpu and many,
-            logger=build_loggers(config, run_dir, step, every),
-            callbacks=callbacks,
+            sync_batchnorm=gpu and ranks > 1,
+            logger=[*build_loggers(config, folder, step, every), *loggers],
+            callbacks=chain,
             log_every_n_steps=every,
             num_sanity_val_steps=0,
-            limit_val_batches=1.0 if source.classes else 0,  # without labels, nothing to count
+            limit_val_batches=1.0 if source.classes else 0,
             use_distributed_sampler=False,
             enable_model_summary=False,
             enable_progress_bar=settings.progress,
-            default_root_dir=run_dir,
+            default_root_dir=folder.path,
         )
         trainer.fit(
             module,
-            datamodule=Images(config, source, step),
-            ckpt_path=str(last) if step else None,
+            datamodule=Loaders(config, source, step),
+            ckpt_path=str(folder.last_checkpoint) if step else None,
         )
     return trainer

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -80,7 +79,7 @@ class RunFolder:
     @property
     def evaluation_file(self) -> Path:
         """Scores of every task; it is there once a run is finished."""
-        return self.path / "evaluation.json"
+        return self._evaluation("")
 
     @property
     def results(self) -> Path:
@@ -136,18 +135,22 @@ class RunFolder:
         kept = [row for row in rows if re.fullmatch(r"\d+", row.get("step") or "")]
         return [row for row in kept if int(row["step"]) < step]
 
-    def evaluation(self) -> Evaluation:
+    def evaluation(self, name: str = "") -> Evaluation:
         """Return the scores and pictures; empty where the run is not evaluated yet.
+
+        Args:
+            name: Of other data than the run's own, as of `write_evaluation`.
 
         Raises:
             RunFolderError: The file is of an older version, or can't be read.
         """
-        if not self.finished:
+        file = self._evaluation(name)
+        if not file.is_file():
             return Evaluation()
-        found = self._json(self.evaluation_file)
+        found = self._json(file)
         if found.get("format") != FORMAT:
             raise RunFolderError(
-                f"{self.evaluation_file} was written by an older version; "
+                f"{file} was written by an older version; "
                 f"`levyjepa evaluate {self.path}` writes it anew."
             )
         return Evaluation(
@@ -161,22 +164,40 @@ class RunFolder:
         text = yaml.safe_dump(config.as_dict(), sort_keys=False, allow_unicode=True)
         self.write_text(self.config_file, text)
 
-    def write_evaluation(self, evaluation: Evaluation) -> None:
-        """Write the pictures, then `evaluation.json`, which says that the run is finished."""
-        pictures = []
-        shutil.rmtree(self.path / "pictures", ignore_errors=True)
+    def merged(self, evaluation: Evaluation, name: str = "") -> Evaluation:
+        """Return an evaluation with the scores of other tasks that its file holds already."""
+        if not self._evaluation(name).is_file():
+            return evaluation
+        old, tasks = self.evaluation(name), {s.task for s in evaluation.scores}
+        tasks |= {failure.task for failure in evaluation.failures}
+        return Evaluation(
+            [s for s in old.scores if s.task not in tasks] + evaluation.scores,
+            [p for p in old.pictures if p.task not in tasks] + evaluation.pictures,
+            [f for f in old.failures if f.task not in tasks] + evaluation.failures,
+        )
+
+    def write_evaluation(self, evaluation: Evaluation, name: str = "") -> Path:
+        """Write the pictures, then `evaluation.json`, which says that the run is finished.
+
+        Args:
+            evaluation: To write.
+            name: Of other data: `evaluation-NAME.json`, which says nothing about the run.
+        """
+        pictures, target = [], self._evaluation(name)
         for picture in evaluation.pictures:
-            name = f"{picture.task}-{picture.name}-{picture.subject}.png"
-            name = re.sub(r"[^\w.-]+", "-", name)
-            self.write_bytes(self.path / "pictures" / name, picture.png)
-            pictures.append({k: v for k, v in asdict(picture).items() if k != "png"} | {"file": name})
+            file = f"{name}{name and '/'}{picture.task}-{picture.name}-{picture.subject}.png"
+            file = re.sub(r"[^\w./-]+", "-", file)
+            self.write_bytes(self.path / "pictures" / file, picture.png)
+            values = {key: value for key, value in vars(picture).items() if key != "png"}
+            pictures.append(values | {"file": file})
         content = {
             "format": FORMAT,
             "scores": [score.as_dict() for score in evaluation.scores],
             "pictures": pictures,
             "failures": [asdict(failure) for failure in evaluation.failures],
         }
-        self.write_text(self.evaluation_file, json.dumps(content, indent=1))
+        self.write_text(target, json.dumps(content, indent=1))
+        return target
 
     def write_text(self, target: Path, text: str) -> None:
         """Write a file of the folder beside its target, then replace the target."""
@@ -241,6 +262,10 @@ class RunFolder:
                 return key, mine, other
         return None
 
+    def _evaluation(self, name: str) -> Path:
+        stem = re.sub(r"[^\w.+-]+", "-", name)
+        return self.path / (f"evaluation-{stem}.json" if stem else "evaluation.json")
+
     def _settings(self) -> dict[str, Any]:
         try:
             found = yaml.safe_load(self.config_file.read_text("utf-8"))
@@ -268,27 +293,32 @@ class RunFolder:
 
 
 def find_runs(path: str | Path) -> list[RunFolder]:
-    """Return the run folders at or below a path, numbers in names in their order.
+    """Return the run folders at or below a path.
 
     Raises:
         RunFolderError: There is none.
     """
-    root = Path(path)
-    if not root.is_dir():
-        raise RunFolderError(f"There is no folder {root}.")
+    if not Path(path).is_dir():
+        raise RunFolderError(f"There is no folder {path}.")
+    runs = runs_below(path)
+    if not runs:
+        raise RunFolderError(f"{path} holds no run folder.")
+    return runs
 
-    def below(folder: Path) -> Iterator[RunFolder]:
+
+def runs_below(path: str | Path) -> list[RunFolder]:
+    """Return the run folders at or below a path, in the order of names, numbers as numbers."""
+    root = Path(path)
+
+    def walk(folder: Path) -> Iterator[RunFolder]:
         if (run := RunFolder(folder)).exists:
             yield run
-            return
-        for child in filter(Path.is_dir, folder.iterdir()):
-            yield from below(child)
+        elif folder.is_dir():
+            for child in folder.iterdir():
+                yield from walk(child)
 
     def order(run: RunFolder) -> list[Any]:
         parts = re.split(r"(\d+(?:\.\d+)?)", run.path.relative_to(root).as_posix())
-        return [float(p) if i % 2 else p for i, p in enumerate(parts)]
+        return [float(part) if i % 2 else part for i, part in enumerate(parts)]
 
-    runs = sorted(below(root), key=order)
-    if not runs:
-        raise RunFolderError(f"{root} holds no run folder.")
-    return runs
+    return sorted(walk(root), key=order)

@@ -1,8 +1,6 @@
-"""Where a run's numbers are written: CSV and TensorBoard always, W&B and trackio if wanted."""
+"""Loggers of a run: CSV and TensorBoard always, W&B and trackio on request."""
 
-import csv
 import warnings
-from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
@@ -10,29 +8,29 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from levyjepa.conf.compose import to_dict
-from levyjepa.conf.schema import Config
+from levyjepa.training.folder import RunFolder
+from levyjepa.training.settings import Config
 
 
-def build_loggers(config: Config, run_dir: Path, step: int, every: int) -> list[Logger]:
-    """Loggers that go on at `step` and flush `every` so many steps."""
+def build_loggers(config: Config, folder: RunFolder, step: int, every: int) -> list[Logger]:
+    """Return loggers that continue at `step` and flush every `every` steps."""
+    path, project, settings = folder.path, config.logger.project, config.as_dict()
     loggers: list[Logger] = [
-        _csv(run_dir, step, every),
-        TensorBoardLogger(run_dir, name="", version="tensorboard"),
+        _csv(folder, step, every),
+        TensorBoardLogger(path, name="", version="tensorboard"),
     ]
-    project, settings = config.logger.project, to_dict(config)
     if config.logger.wandb:
-        name = run_dir.name
+        name = path.name
         loggers.append(
-            WandbLogger(name, run_dir, id=name, project=project, config=settings, resume="allow")
+            WandbLogger(name, path, id=name, project=project, config=settings, resume="allow")
         )
     if config.logger.trackio:
-        loggers.append(TrackioLogger(project, run_dir.name, settings))
+        loggers.append(TrackioLogger(project, path.name, settings))
     return loggers
 
 
 class TrackioLogger(Logger):
-    """Lightning's metrics to trackio, whose interface is that of W&B."""
+    """Log to trackio, whose interface is that of W&B."""
 
     def __init__(self, project: str, run: str, settings: dict[str, Any]) -> None:
         super().__init__()
@@ -52,7 +50,7 @@ class TrackioLogger(Logger):
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """trackio's own run."""
+        """The run of trackio."""
         if self._experiment is None:
             import trackio  # pyright: ignore[reportMissingImports]
 
@@ -63,11 +61,11 @@ class TrackioLogger(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing more: settings are given at the start."""
+        """Do nothing: settings are logged at the start."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Write numbers at a step."""
+        """Log numbers at a step."""
         self.experiment.log(metrics, step=step)
 
     @rank_zero_only
@@ -78,16 +76,13 @@ class TrackioLogger(Logger):
             self._experiment = None
 
 
-def _csv(run_dir: Path, step: int, every: int) -> CSVLogger:
-    """`metrics.csv` at the top of the run folder; rows before `step` stay, later ones go."""
-    path, rows = run_dir / "metrics.csv", []
-    if path.is_file():
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["step"]) < step]
-    logger = CSVLogger(run_dir, name="", version="", flush_logs_every_n_steps=every)
+def _csv(folder: RunFolder, step: int, every: int) -> CSVLogger:
+    """Log to `metrics.csv`; rows before `step` stay, later ones are dropped."""
+    rows = folder.metrics_before(step)
+    logger = CSVLogger(folder.path, name="", version="", flush_logs_every_n_steps=every)
     if rank_zero_only.rank == 0:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it deletes the old file, whose rows we hold
+            warnings.simplefilter("ignore")  # it warns that it deletes the old file
             writer: Any = logger.experiment
         writer.metrics = [{key: value for key, value in row.items() if value} for row in rows]
         logger.save()

@@ -1,5 +1,6 @@
-"""What a long evaluation is at, on a terminal."""
+"""What a long evaluation is doing, on a terminal or in a log."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -8,12 +9,12 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 
 @contextmanager
-def stages(shown: bool, doing: str = "Evaluating") -> Iterator[Callable[[str], None]]:
-    """A function that shows what begins, beside the time that has passed."""
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    if not shown:
-        yield lambda what: None
+def show_stages(shown: bool, title: str = "Evaluating") -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows which stage begins, beside the time that has passed."""
+    if not shown or not sys.stderr.isatty():
+        yield lambda stage: None
         return
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"{doing}…")
-        yield lambda what: progress.update(task, description=f"{doing}: {what}")
+        task = progress.add_task(f"{title} …")
+        yield lambda stage: progress.update(task, description=f"{title}: {stage}")

@@ -1,176 +1,341 @@
-"""One run: a configuration to a run folder, started, continued or kept."""
+"""One run: from settings to a run folder, started, continued or already finished."""
 
-import csv
 import json
 import logging
+import os
 import time
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer, seed_everything
+import torch
+from lightning.pytorch import Callback, seed_everything
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import OmegaConf
 
-from levyjepa.conf.compose import flat, to_dict
-from levyjepa.conf.schema import Config
-from levyjepa.data import Source, load_source, train_loader
-from levyjepa.training.checkpoint import read_checkpoint
+from levyjepa.data.loader import train_loader
+from levyjepa.data.source import Source, open_source, prepared
+from levyjepa.models.pixels import PixelEncoder
+from levyjepa.settings import flat
+from levyjepa.tasks.context import Subject
+from levyjepa.tasks.evaluate import Evaluation, evaluate
+from levyjepa.tasks.score import Score
+from levyjepa.training.config import change_data, compose
 from levyjepa.training.fit import Interrupted, fit, stop_on_signal
-from levyjepa.training.judge import judge
+from levyjepa.training.folder import RunFolder, RunFolderError
+from levyjepa.training.load import Trained, checkpoint_file, load, read_checkpoint
 from levyjepa.training.module import LevyJEPA
+from levyjepa.training.progress import show_stages
+from levyjepa.training.settings import Config
 
 log = logging.getLogger(__name__)
 
-FREE = ("run_dir", "experiment", "logger", "data.workers", "trainer.progress", "trainer.evaluate")
-NAMED = 20  # classes
-
-_DEFAULTS = flat(to_dict(Config()))
-
-
-class RunFolderError(ValueError):
-    """A run folder that holds something else."""
+# Settings that may differ when a run continues.
+FREE = (
+    "run_dir",
+    "experiment",
+    "logger",
+    "data.workers",
+    "trainer.progress",
+    "trainer.evaluate",
+    "trainer.strategy",
+)
+# Settings that do not change what untrained encoders and pixels score.
+OF_TRAINING = ("prior", "gamma", "kappa", "lamb", "num_directions", "knots")
+MOST_CLASSES = 20  # that a log line names
 
 
 @dataclass(frozen=True)
-class RunResult:
-    """A finished run, as its folder tells it."""
+class Run:
+    """A trained run.
 
-    run_dir: Path
-    kept: bool  # it had been finished before
-    last: Path
-    best: Path | None  # by the online probe's accuracy on the test split; None without labels
-    online_last: float | None  # that accuracy, after the last epoch
-    online_best: float | None
-    evaluation: dict[str, Any]
+    `existed` says that the folder was finished before, so nothing was trained.
+    """
+
+    folder: RunFolder
+    existed: bool = False
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """Scores, pictures and tasks that failed; empty without an evaluation."""
+        return self.folder.evaluation()
+
+    @property
+    def scores(self) -> list[Score]:
+        """Every score, of the trained encoder, of the untrained one and of raw pixels."""
+        return self.evaluation.scores
+
+    @cached_property
+    def encoder(self) -> Trained:
+        """The trained encoder with its preprocessing."""
+        return load(self.folder.path)
 
 
-def train(config: Config, baselines: dict[str, Any] | None = None) -> RunResult:
-    """Train and evaluate, into a run folder; go on where a folder of the same settings stopped.
+def train(
+    settings: Sequence[str] | Config = (),
+    *,
+    source: Source | None = None,
+    encoder: Any = None,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    baselines: Path | None = None,
+) -> Run:
+    """Train and evaluate into a run folder; continue where a folder of the same settings stopped.
 
     Args:
-        config: Every setting; `run_dir` None makes a folder in `runs/`.
-        baselines: Of runs before in the same process, as `judge` takes them.
+        settings: Words as on the command line, `["data=mnist5k", "objective.gamma=0"]`, or a
+            `Config`. Without `run_dir` the folder is `runs/DATA-TIME`.
+        source: Data in place of what `data` names; the settings of `data` still say image size,
+            batch size and so on.
+        encoder: A module in place of the encoder that `model` names, see `levyjepa.models.Encoder`.
+        callbacks: Further callbacks of Lightning.
+        loggers: Further loggers of Lightning.
+        baselines: A file that caches the scores of untrained encoders and pixels between runs.
+
+    Returns:
+        The run: its folder, scores and encoder.
 
     Raises:
-        RunFolderError: The folder holds a run of other settings, or something else.
+        ConfigError: An unknown setting, a wrong type or a value out of range.
+        RunFolderError: The folder holds a run of other settings, or something else, or another
+            process works there.
         Diverged: A loss term or the weights stopped being finite.
-        Interrupted: A signal (Ctrl-C) asked to stop; a checkpoint is written.
+        Interrupted: A signal asked to stop; a checkpoint is written.
     """
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    run_dir = Path(config.run_dir or f"runs/{config.data.source}-{stamp}")
-    _admit(run_dir, config)
-    if is_finished(run_dir):
-        return _result(run_dir, kept=True)
-    source = load_source(config.data)
+    config = settings if isinstance(settings, Config) else compose(list(settings))
+    folder = RunFolder(config.run_dir or _new_folder(config))
+    _check_folder(folder, config)
+    if folder.finished:
+        return Run(folder, existed=True)
+    data = open_source(config.data) if source is None else prepared(source, config.data)
+    assert data.mean is not None and data.std is not None
     ranks = config.trainer.devices * config.trainer.num_nodes
-    train_loader(source, config.data, config.views, config.seed, 0, ranks)  # or it says why not
+    train_loader(data, config.data, config.views, config.seed, 0, ranks)  # or it says why not
     seed_everything(config.seed, workers=True, verbose=False)
-    module = LevyJEPA(config, source.classes, source.mean, source.std)
-    _admit(run_dir, config, write=True)
-    if rank_zero_only.rank == 0:
-        log.info(_described(source, "images" if config.data.frames is None else "clips"))
-    last = run_dir / "checkpoints" / "last.ckpt"
+    module = LevyJEPA(config, data.classes, data.mean, data.std, encoder)
+    if rank_zero_only.rank > 0:
+        _fit(module, data, folder, callbacks, loggers)
+        return Run(folder)
+    with folder.lock():
+        _check_folder(folder, config)
+        if not folder.exists:
+            folder.write_config(config)
+        log.info(_description(data, "clips" if config.clips else "images"))
+        device = _fit(module, data, folder, callbacks, loggers)
+        if config.trainer.evaluate:
+            _evaluate(module, data, folder, device, baselines)
+    return Run(folder)
+
+
+def evaluate_run(
+    path: str | Path,
+    words: Sequence[str] = (),
+    *,
+    tasks: Sequence[str] | None = None,
+    source: Source | None = None,
+    encoder: Any = None,
+) -> tuple[Evaluation, Path]:
+    """Evaluate a run folder or a checkpoint, on its own data or on other data.
+
+    The scores of a finished run's own data replace those in `evaluation.json`; with `tasks`, only
+    those of these tasks. Everything else goes to `evaluation-NAME.json`.
+
+    Args:
+        path: A run folder, whose last checkpoint is taken, or a checkpoint.
+        words: Settings of `data`, such as "data=camvid data.path=FOLDER".
+        tasks: Names of tasks; None for all that the data allows.
+        source: Data in place of what settings name.
+        encoder: As of `load`.
+
+    Returns:
+        The evaluation and the file that holds it.
+    """
+    file = checkpoint_file(path)
+    trained = load(file, encoder)
+    config = change_data(trained.config, words)
+    data = open_source(config.data) if source is None else prepared(source, config.data)
+    folder = RunFolder(file.parent.parent)
+    folder = folder if folder.exists else RunFolder(file.parent)
+    own = folder.exists and source is None and _same_data(config, trained.config)
+    if own and folder.finished and file == folder.last_checkpoint:
+        name = ""
+    else:
+        name = data.name if file == folder.last_checkpoint else f"{file.stem}-{data.name}"
+    device = "cuda" if _wants_gpu(config) and torch.cuda.is_available() else "cpu"
+    evaluation = _evaluate_trained(trained, config, data, device, folder.results, tasks=tasks)
+    if name == "":
+        evaluation.scores += online_scores(folder, len(data.test or ()))
+    if tasks is not None:
+        evaluation = folder.merged(evaluation, name)
+    with folder.lock():
+        target = folder.write_evaluation(evaluation, name)
+    return evaluation, target
+
+
+def online_scores(folder: RunFolder, n: int) -> list[Score]:
+    """Return the online probe's accuracy on the test split, of the last epoch and of the best."""
+    metrics = folder.metrics()
+    if "test/acc" not in metrics:
+        return []
+    values = metrics["test/acc"].dropna()
+    if not len(values):
+        return []
+    note = "Accuracy on the test split of the linear probe that is trained along with the encoder"
+    common: dict[str, Any] = {"n": n or None, "task": "online_probe"}
+    return [
+        Score("last", float(values.iloc[-1]), title="Last epoch", note=f"{note}.", **common),
+        Score(
+            "best",
+            float(values.max()),
+            title="Best epoch",
+            note=f"{note}, in its best epoch: chosen on the test split, so too high.",
+            **common,
+        ),
+    ]
+
+
+def _fit(
+    module: LevyJEPA,
+    source: Source,
+    folder: RunFolder,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[Logger],
+) -> torch.device:
+    last = folder.last_checkpoint
     step = read_checkpoint(last)["global_step"] if last.is_file() else 0
-    with stop_on_signal(run_dir) as stop:
-        trainer = fit(module, source, run_dir, step, stop)
-    if config.trainer.evaluate and trainer.is_global_zero:
-        try:
-            _evaluate(config, source, module, trainer, run_dir, baselines)
-        except KeyboardInterrupt as error:
-            raise Interrupted(run_dir) from error
-    return _result(run_dir, kept=False)
-
-
-def is_finished(run_dir: Path) -> bool:
-    """Whether a run folder is trained and evaluated."""
-    return (run_dir / "evaluation.json").is_file()
+    with stop_on_signal(folder) as stop:
+        trainer = fit(module, source, folder, step, stop, callbacks, loggers)
+    device = trainer.strategy.root_device
+    if torch.distributed.is_initialized():  # evaluation is rank 0's, without collectives
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+    return device
 
 
 def _evaluate(
+    module: LevyJEPA,
+    source: Source,
+    folder: RunFolder,
+    device: torch.device,
+    baselines: Path | None,
+) -> None:
+    config = module.config
+    trained = Trained(
+        module.network,
+        config,
+        source.classes,
+        source.mean or (),
+        source.std or (),
+        module.laws,
+    )
+    try:
+        evaluation = _evaluate_trained(trained, config, source, device, folder.results, baselines)
+    except KeyboardInterrupt as error:
+        raise Interrupted(folder) from error
+    evaluation.scores += online_scores(folder, len(source.test or ()))
+    folder.write_evaluation(evaluation)
+
+
+def _evaluate_trained(
+    trained: Trained,
     config: Config,
     source: Source,
-    module: LevyJEPA,
-    trainer: Trainer,
-    run_dir: Path,
-    baselines: dict[str, Any] | None,
-) -> None:
-    """Write pictures, then `evaluation.json`, which says that a run is finished."""
-    device = trainer.strategy.root_device
-    followed = run_dir / "followed"
-    judged = judge(
-        module.network, module.tested, config, source, device, run_dir, baselines, followed
+    device: torch.device | str,
+    results: Path,
+    baselines: Path | None = None,
+    tasks: Sequence[str] | None = None,
+) -> Evaluation:
+    """Run tasks on the trained network, on the same untrained and on pixels."""
+    network, objective = trained.network, config.objective
+    untrained = network.untrained(config.seed)
+    pixels = PixelEncoder(
+        trained.encoder.patch_size, trained.mean, trained.std, frames=config.data.frames
     )
-    part = run_dir / "evaluation.json.part"
-    part.write_text(json.dumps(judged.found, indent=2), "utf-8")
-    part.rename(run_dir / "evaluation.json")
+    subjects = [
+        trained.subject,
+        Subject("untrained", untrained.encoder, untrained.projection, untrained.patch_projection),
+        Subject("pixels", pixels),
+    ]
+    source = replace(source, mean=trained.mean, std=trained.std)  # normalize as in training
+    with show_stages(config.trainer.progress) as progress:
+        return evaluate(
+            subjects,
+            source,
+            config.data,
+            tasks=tasks,
+            device=device,
+            seed=config.seed,
+            laws=trained.laws,
+            prior=objective.gamma > 0 and objective.prior == "levy",
+            views=config.views,
+            folder=results,
+            baselines=None if baselines is None or objective.learnable else (baselines, _key(config)),
+            progress=progress,
+        )
 
 
-def _result(run_dir: Path, kept: bool) -> RunResult:
-    accuracies = []
-    with (run_dir / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row.get("test/acc"):
-                accuracies.append(float(row["test/acc"]))
-    best = run_dir / "checkpoints" / "best.ckpt"
-    evaluation = run_dir / "evaluation.json"
-    return RunResult(
-        run_dir=run_dir,
-        kept=kept,
-        last=run_dir / "checkpoints" / "last.ckpt",
-        best=best if best.is_file() else None,
-        online_last=accuracies[-1] if accuracies else None,
-        online_best=max(accuracies) if accuracies else None,
-        evaluation=json.loads(evaluation.read_text("utf-8")) if evaluation.is_file() else {},
-    )
+def _key(config: Config) -> str:
+    """All that the scores of untrained encoders and pixels depend on."""
+    settings = config.as_dict()
+    objective = {k: v for k, v in settings["objective"].items() if k not in OF_TRAINING}
+    parts = [settings[key] for key in ("data", "views", "model", "seed")]
+    return json.dumps([*parts, objective])
 
 
-def other_setting(path: Path, wanted: dict[str, Any], but: Collection[str] = ()) -> str | None:
-    """The first setting of a `config.yaml` that is not as wanted, as "`seed=1`, not 0".
-
-    A setting that a file of an earlier version lacks has its default.
-
-    Args:
-        path: The file.
-        wanted: Settings, flat.
-        but: Keys that may differ, and all below them.
-    """
-    held = _DEFAULTS | flat(_plain(OmegaConf.load(path)))
-    for key in [*wanted, *(held.keys() - wanted.keys())]:
-        below = any(key == other or key.startswith(f"{other}.") for other in but)
-        if below or key.startswith(FREE) or isinstance(wanted.get(key), dict):
-            continue
-        if key not in held or key not in wanted or held[key] != wanted[key]:
-            return f"`{key}={held.get(key)}`, not {wanted.get(key)}"
-    return None
-
-
-def _described(source: Source, things: str) -> str:
-    """How many images or clips there are, and of which classes."""
-    train: Any = source.train
-    test: Any = source.test or ()
-    names = ", ".join(source.classes[:NAMED]) + (", …" if len(source.classes) > NAMED else "")
-    classes = f" of {len(source.classes)} classes: {names}" if source.classes else ", no labels"
-    return f"{source.name}: {len(train):,} training and {len(test):,} test {things}{classes}"
-
-
-def _admit(run_dir: Path, config: Config, write: bool = False) -> None:
-    """Refuse a folder of other settings; `write` the settings where there is none."""
-    path = run_dir / "config.yaml"
-    if path.is_file():
-        if other := other_setting(path, flat(to_dict(config))):
-            why = " a run's length is fixed, as its learning rate falls towards the end;"
-            why = why if other.startswith("`trainer.max_epochs=") else ""
+def _check_folder(folder: RunFolder, config: Config) -> None:
+    """Refuse a folder of other settings, or of something else."""
+    if folder.exists:
+        if different := folder.other_setting(flat(config.as_dict()), but=FREE):
+            key, mine, other = different
+            why = ""
+            if key in ("trainer.max_epochs", "trainer.max_steps"):
+                why = " The length of a run is fixed: its learning rate falls toward the end."
             raise RunFolderError(
-                f"{run_dir} holds a run with {other};{why} choose another `run_dir`."
+                f"{folder.path} holds a run with `{key}={mine}`, not {other}.{why} "
+                "Choose another `run_dir`."
             )
-    elif run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
-        raise RunFolderError(f"{run_dir} exists and is no run folder; choose another `run_dir`.")
-    elif write and rank_zero_only.rank == 0:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        path.write_text(OmegaConf.to_yaml(to_dict(config)), "utf-8")
+        return
+    path = folder.path
+    if path.exists() and (not path.is_dir() or any(p.name[0] != "." for p in path.iterdir())):
+        raise RunFolderError(f"{path} exists and is not a run folder; choose another `run_dir`.")
 
 
-def _plain(settings: Any) -> Any:
-    return OmegaConf.to_container(settings)
+def _new_folder(config: Config) -> Path:
+    """A folder in `runs/` that no other run has; the same for every rank of this one."""
+    if "LOCAL_RANK" in os.environ and "LEVYJEPA_RUN_DIR" in os.environ:
+        return Path(os.environ["LEVYJEPA_RUN_DIR"])
+    stem = f"runs/{config.data.source}-{time.strftime('%Y%m%d-%H%M%S')}"
+    number = 1
+    while True:
+        path = Path(stem if number == 1 else f"{stem}-{number}")
+        try:
+            path.mkdir(parents=True)
+            break
+        except FileExistsError:
+            number += 1
+    if config.trainer.devices * config.trainer.num_nodes > 1:
+        os.environ["LEVYJEPA_RUN_DIR"] = str(path)
+    return path
+
+
+def _same_data(one: Config, other: Config) -> bool:
+    """Whether two settings name the same data, wherever its folder is."""
+    a, b = (
+        {**config.data.as_dict(), "path": Path(config.data.path or "").name, "workers": 0}
+        for config in (one, other)
+    )
+    return a == b
+
+
+def _wants_gpu(config: Config) -> bool:
+    return config.trainer.accelerator in ("auto", "gpu", "cuda")
+
+
+def _description(source: Source, things: str) -> str:
+    """How many images or clips there are, and of which classes."""
+    names = ", ".join(source.classes[:MOST_CLASSES]) + ", …" * (len(source.classes) > MOST_CLASSES)
+    classes = f"{len(source.classes)} classes: {names}" if source.classes else "no labels"
+    train, test = len(source.train), len(source.test or ())
+    return f"{source.name}: {train:,} training and {test:,} test {things}; {classes}"

@@ -1,5 +1,0 @@
-import sys
-
-from levyjepa.cli.door import main
-
-sys.exit(main())

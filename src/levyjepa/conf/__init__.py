@@ -1,1 +1,0 @@
-"""The settings of a run: typed, with presets, checked before anything starts."""
