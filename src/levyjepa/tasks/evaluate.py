@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,7 +16,8 @@ from levyjepa.data.source import Source
 from levyjepa.lattice import Stencil
 from levyjepa.laws import Law
 from levyjepa.registry import Entry
-from levyjepa.tasks.context import Context, FeatureCache, Subject
+from levyjepa.tasks.context import Context
+from levyjepa.tasks.features import FeatureCache, Subject
 from levyjepa.tasks.registry import TASKS
 from levyjepa.tasks.score import Picture, Score, check_scores
 
@@ -61,7 +64,7 @@ def evaluate(
     views: ViewsSettings | None = None,
     folder: Path | None = None,
     baselines: tuple[Path, str] | None = None,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], object] = lambda text: None,
 ) -> Evaluation:
     """Run tasks on subjects; a task that fails is named and the others go on.
 
@@ -76,17 +79,18 @@ def evaluate(
         prior: Whether the field was trained to follow them.
         views: Views whose alignment is measured; None leaves that out.
         folder: Where large results go.
-        baselines: A file that caches the scores of untrained subjects, and the key of this
-            evaluation in it: a text that holds every setting that they depend on.
+        baselines: A file that caches the results of all subjects but the trained one, and the key
+            of this evaluation in it: a text that holds every setting that they depend on.
         progress: Called with what begins.
 
     Raises:
         ValueError: An unknown task, or one that the data lacks something for.
     """
     chosen = select(source, settings, tasks)
-    cached = _cached(baselines)
+    kept = None if baselines is None else _Baselines(*baselines, [entry.name for entry in chosen])
+    cached = None if kept is None else kept.read()
+    evaluation = cached or Evaluation()
     run = [s for s in subjects if s.name == "trained" or cached is None]
-    first = subjects[0].encoder
     cache = FeatureCache(
         run,
         source,
@@ -94,11 +98,10 @@ def evaluate(
         device=torch.device(device),
         seed=seed,
         views=views,
-        patch_size=tuple(first.patch_size)[-2:],
+        patch_size=tuple(subjects[0].encoder.patch_size)[-2:],
         progress=progress,
     )
-    evaluation = Evaluation(scores=list(cached or []))
-    known = {n: (stencil, law.constant_copy().cpu()) for n, (stencil, law) in (laws or {}).items()}
+    fixed = {n: (stencil, law.constant_copy().cpu()) for n, (stencil, law) in (laws or {}).items()}
     for entry in chosen:
         for subject in run:
             if subject.name not in entry.options["subjects"]:
@@ -110,21 +113,22 @@ def evaluate(
                 settings,
                 torch.device(device),
                 seed,
-                known,
+                fixed,
                 prior and subject.name == "trained",
                 cache,
                 progress,
                 folder,
             )
             _run(entry, context, evaluation)
-    order = [entry.name for entry in chosen]
-    evaluation.scores.sort(key=lambda score: order.index(score.task) if score.task in order else -1)
-    if cached is None:
-        _keep(baselines, evaluation)
+    _sort(evaluation, [entry.name for entry in chosen], [subject.name for subject in subjects])
+    if kept is not None and cached is None:
+        kept.write(evaluation)
     return evaluation
 
 
-def select(source: Source, settings: DataSettings, names: Sequence[str] | None = None) -> list[Entry]:
+def select(
+    source: Source, settings: DataSettings, names: Sequence[str] | None = None
+) -> list[Entry]:
     """Return the tasks that data allows, in their order.
 
     Raises:
@@ -139,6 +143,12 @@ def select(source: Source, settings: DataSettings, names: Sequence[str] | None =
         "images": settings.frames is None,
         "clips": settings.frames is not None,
     }
+    if source.classes and source.test is None:
+        log.warning(
+            "%s has labels but no test split, so tasks that need labels are left out; "
+            "`data.holdout` makes one.",
+            source.name,
+        )
     chosen = []
     for entry in entries:
         lacking = [need for need in entry.options["needs"] if not has[need]]
@@ -156,7 +166,7 @@ def _run(entry: Entry, context: Context, evaluation: Evaluation) -> None:
     mark: dict[str, Any] = {"task": entry.name, "subject": context.subject.name}
     try:
         scores = check_scores(entry.name, entry.build(context) or ())
-    except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, OSError) as error:
+    except Exception as error:  # whatever a task of a plugin raises
         log.debug("The task %s failed", entry.name, exc_info=True)
         reason = " ".join(str(error).split()) or type(error).__name__
         log.warning("The task %s failed on %s: %s", entry.name, context.subject.name, reason)
@@ -166,25 +176,57 @@ def _run(entry: Entry, context: Context, evaluation: Evaluation) -> None:
     evaluation.pictures += [replace(picture, **mark) for picture in context.pictures]
 
 
-def _cached(baselines: tuple[Path, str] | None) -> list[Score] | None:
-    if baselines is None or not baselines[0].is_file():
-        return None
-    try:
-        found = json.loads(baselines[0].read_text("utf-8")).get(baselines[1])
-    except (ValueError, AttributeError):  # cut short: computed again
-        return None
-    return None if found is None else [Score.from_dict(values) for values in found]
+def _sort(evaluation: Evaluation, tasks: list[str], subjects: list[str]) -> None:
+    """By task, then by subject, whether it was computed now or before."""
+
+    def place(item: Score | Picture | Failure) -> tuple[int, int]:
+        return tasks.index(item.task), subjects.index(item.subject)
+
+    for items in (evaluation.scores, evaluation.pictures, evaluation.failures):
+        items.sort(key=place)
 
 
-def _keep(baselines: tuple[Path, str] | None, evaluation: Evaluation) -> None:
-    if baselines is None:
-        return
-    path, key = baselines
-    try:
-        held = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    except ValueError:
-        held = {}
-    held[key] = [asdict(s) for s in evaluation.scores if s.subject != "trained"]
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(held), "utf-8")
-    part.replace(path)
+class _Baselines:
+    """The results of untrained subjects, in a file that runs of one setting share."""
+
+    def __init__(self, path: Path, key: str, tasks: Sequence[str]) -> None:
+        self.path, self.key = path, json.dumps([key, sorted(tasks)])
+
+    def read(self) -> Evaluation | None:
+        """Return them if they are there."""
+        found = self._all().get(self.key)
+        if found is None:
+            return None
+        return Evaluation(
+            [Score.from_dict(values) for values in found["scores"]],
+            [Picture(**{**v, "png": b64decode(v["png"])}) for v in found["pictures"]],
+            [Failure(**values) for values in found["failures"]],
+        )
+
+    def write(self, evaluation: Evaluation) -> None:
+        """Add those of an evaluation that has run them."""
+        lists = {
+            "scores": [asdict(score) for score in evaluation.scores],
+            "pictures": [
+                {**asdict(p), "png": b64encode(p.png).decode()} for p in evaluation.pictures
+            ],
+            "failures": [asdict(failure) for failure in evaluation.failures],
+        }
+        untrained = {
+            name: [values for values in items if values["subject"] != "trained"]
+            for name, items in lists.items()
+        }
+        if not any(untrained.values()):
+            return
+        content = json.dumps({**self._all(), self.key: untrained})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        part.write_text(content, "utf-8")
+        part.replace(self.path)
+
+    def _all(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self.path.read_text("utf-8"))
+        except (OSError, ValueError):  # absent or cut short: computed again
+            return {}
+        return found if isinstance(found, dict) else {}

@@ -126,6 +126,8 @@ def check_scores(task: str, scores: Iterable[Score]) -> list[Score]:
         if not isinstance(score, Score):
             raise TypeError(f"The task {task!r} must return scores, got {score!r}.")
         if score.name in seen:
-            raise ValueError(f"The task {task!r} must return each score once, got {score.name} twice.")
+            raise ValueError(
+                f"The task {task!r} must return each score once, got {score.name} twice."
+            )
         seen[score.name] = score
     return list(seen.values())
