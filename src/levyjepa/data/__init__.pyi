@@ -1,10 +1,13 @@
+from levyjepa.data.digit_clips import DigitClip as DigitClip
+from levyjepa.data.digit_clips import MovingDigits as MovingDigits
 from levyjepa.data.images import CorruptImageError as CorruptImageError
 from levyjepa.data.images import Images as Images
+from levyjepa.data.images import Tally as Tally
+from levyjepa.data.images import TooManyCorruptError as TooManyCorruptError
+from levyjepa.data.loader import TestBatch as TestBatch
 from levyjepa.data.loader import test_loader as test_loader
 from levyjepa.data.loader import train_loader as train_loader
 from levyjepa.data.loader import whole as whole
-from levyjepa.data.digit_clips import DigitClip as DigitClip
-from levyjepa.data.digit_clips import MovingDigits as MovingDigits
 from levyjepa.data.registry import register_source as register_source
 from levyjepa.data.settings import DataSettings as DataSettings
 from levyjepa.data.settings import ViewGroup as ViewGroup
@@ -14,6 +17,7 @@ from levyjepa.data.source import Source as Source
 from levyjepa.data.source import open_source as open_source
 from levyjepa.data.video import Footage as Footage
 from levyjepa.data.video import Frame as Frame
+from levyjepa.data.video import MemoryVideo as MemoryVideo
 from levyjepa.data.video import Video as Video
 from levyjepa.data.video import Videos as Videos
 from levyjepa.data.video import read_frames as read_frames

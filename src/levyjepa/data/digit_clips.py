@@ -1,4 +1,4 @@
-"""Clips of real digits that move smoothly and jump: every mask, identity and event is known."""
+"""A generator of clips of real digits that move smoothly and jump, with their masks and events."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -15,78 +15,78 @@ from levyjepa.data.sources.mnist5k import digits as real_digits
 
 SPLITS = ("train", "test")
 BACKGROUNDS = ("textured", "plain")
-DIGIT = 28  # pixels a side
-LEAST = DIGIT * 3 // 2  # pixels a side of a frame
-SPEED = 1.0, 3.0  # pixels a frame
-MOST = 254  # objects, whose ids are of uint8; 255 is void elsewhere
-INK = 0.5  # a pixel belongs to a digit that covers it by half or more
-DARK, GRAIN, COARSE = 110.0, 6.0, 8  # a texture's values, the deviation of its grain, its patches
+DIGIT = 28  # pixels, height and width
+LEAST = DIGIT * 3 // 2  # pixels, height and width of a frame
+SPEED = 1.0, 3.0  # pixels per frame
+MOST = 254  # objects of a clip: their ids are uint8, of which 255 often means void
+INK = 0.5  # a pixel belongs to a digit that covers at least this share of it
+DARK, GRAIN, COARSE = 110.0, 6.0, 8  # a texture's largest value, its grain's deviation, its patches
 
 Kind = Literal["teleport", "appear", "vanish", "bounce", "cut"]
 
 
 @dataclass(frozen=True)
-class Event:
+class DigitEvent:
     """What happens between frame - 1 and `frame`.
 
-    A digit teleports to `position`, appears there, vanishes from there, or has bounced and is
-    there: its step to this frame has the new direction. At a cut the whole scene changes, its
-    digits and its background; the digits that it takes and brings have no events of their own.
+    At a cut, all digits and the background change; the old digits do not vanish and the new ones
+    do not appear as events of their own. After a bounce, the step to `frame` has the new direction.
     """
 
     frame: int
     kind: Kind
-    object: int  # its id in the masks; 0 at a cut
-    position: tuple[float, float] | None  # center (y, x) in pixels; None at a cut
+    object: int  # id in the masks; 0 at a cut
+    position: tuple[float, float] | None  # center (y, x) in pixels, of a digit that vanishes its
+    # last one; None at a cut
 
 
 @dataclass(frozen=True)
-class Identity:
+class DigitIdentity:
     """Which digit an object is."""
 
-    digit: int  # its class
-    source: int  # its index in the split of mnist5k
+    digit: int  # class
+    source: int  # index in the split of mnist5k
 
 
 @dataclass(frozen=True)
 class DigitClip:
-    """A clip with all that is true of it.
+    """A clip with all that is known about it.
 
-    Objects are numbered from 1 in the order in which they first appear, and one of a higher
-    number lies in front of one of a lower.
+    Objects are numbered from 1 in the order in which they first appear; higher numbers are in
+    front.
     """
 
-    frames: Tensor  # (T, 3, H, W) of uint8
-    masks: Tensor  # (T, H, W) of uint8: the id of the digit to be seen, 0 for the background
-    positions: Tensor  # (T, n, 2): centers (y, x) in pixels, NaN where a digit is not there
-    identities: tuple[Identity, ...]  # of objects 1 to n
-    events: tuple[Event, ...]  # by frame
+    frames: Tensor  # (T, 3, H, W) uint8
+    masks: Tensor  # (T, H, W) uint8: id of the digit that is visible, 0 for the background
+    positions: Tensor  # (T, n, 2) centers (y, x) in pixels, NaN where a digit is absent
+    identities: tuple[DigitIdentity, ...]  # of objects 1 to n
+    events: tuple[DigitEvent, ...]  # in order of frames
 
 
 class MovingDigits(Dataset):
-    """A map-style data set of DigitClip, each a function of (seed, split, index) alone.
+    """A map-style dataset of `DigitClip`, each a pure function of (seed, split, index).
 
-    Digits move in straight lines, 1 to 3 pixels a frame, and bounce off the frame's sides. Each
-    frame after the first, each one of them teleports, vanishes or comes back, and the scene is
-    cut, with the probabilities given; who is there at a scene's beginning is drawn from the same
-    chain, and the first digit is always there. A teleport goes at least .47 (size - 28) pixels far.
+    Digits move along straight lines, 1 to 3 pixels per frame, and bounce off the sides. In each
+    frame after the first, digits teleport, vanish or come back, and the scene is cut, with the
+    probabilities given. The first digit of a scene is present at its beginning; the others are
+    drawn from the stationary distribution. A teleport is at least .47 (size - 28) pixels long.
 
     Args:
-        split: "train" or "test", whose digits differ, as those of data=mnist5k do.
-        clips: How many.
+        split: "train" or "test", which have different digits, as data=mnist5k has.
+        clips: Number of clips.
         frames: T.
         size: H = W in pixels, at least 42.
-        digits: The least and the most digits of a scene.
+        digits: Least and most digits of a scene.
         background: "textured" or "plain".
-        noise: The deviation of each pixel's Gaussian noise, anew in each frame, of 255.
+        noise: Standard deviation of the Gaussian noise of pixels, of 255.
         teleport: Probability for each digit and frame.
-        vanish: Of a digit that is there, for each frame.
-        appear: Of one that is not.
-        cut: For each frame.
-        seed: Other seeds give other clips of the same digits.
+        vanish: Probability for each present digit and frame.
+        appear: Probability for each absent digit and frame.
+        cut: Probability for each frame.
+        seed: Draws everything but the digits' own pixels.
 
     Raises:
-        ValueError: A size, a number or a probability is out of its range.
+        ValueError: A size, a number or a probability is out of range.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class MovingDigits(Dataset):
 
         Raises:
             IndexError: There is no such clip.
-            ValueError: It would hold more objects than a mask of uint8 can name.
+            ValueError: It has more objects than masks of uint8 can hold.
         """
         if not 0 <= index < self.clips:
             raise IndexError(f"`index` must be from 0 to {self.clips - 1}, got {index}.")
@@ -147,7 +147,7 @@ class MovingDigits(Dataset):
             scene = self._scene(random, start, end)
             if len(paths) + len(scene) > MOST:
                 raise ValueError(
-                    f"`digits` and `cut` must make at most {MOST} objects in a clip, got more in "
+                    f"`digits` and `cut` must give at most {MOST} objects in a clip, got more in "
                     f"clip {index}."
                 )
             for number, path in enumerate(scene, start=len(paths) + 1):
@@ -156,28 +156,28 @@ class MovingDigits(Dataset):
             paths += scene
         frames += np.float32(self.noise) * random.standard_normal(frames.shape, np.float32)
         positions = np.full((self.frames, len(paths), 2), np.nan, np.float32)
-        events = [Event(int(frame), "cut", 0, None) for frame in cuts]
+        events = [DigitEvent(int(frame), "cut", 0, None) for frame in cuts]
         for number, path in enumerate(paths, start=1):
-            there = path.start + np.flatnonzero(path.there)
-            positions[there, number - 1] = path.at[path.there]
-            events += [Event(t, kind, number, (y, x)) for t, kind, (y, x) in path.events]
+            present = path.start + np.flatnonzero(path.present)
+            positions[present, number - 1] = path.centers[path.present]
+            events += [DigitEvent(t, kind, number, (y, x)) for t, kind, (y, x) in path.events]
         return DigitClip(
             frames=torch.from_numpy(frames.round().clip(0, 255).astype(np.uint8)),
             masks=torch.from_numpy(masks),
             positions=torch.from_numpy(positions),
-            identities=tuple(Identity(int(self.labels[p.source]), p.source) for p in paths),
+            identities=tuple(DigitIdentity(int(self.labels[p.source]), p.source) for p in paths),
             events=tuple(sorted(events, key=lambda event: (event.frame, event.object))),
         )
 
     def _scene(self, random: np.random.Generator, start: int, end: int) -> list["_Path"]:
-        """The digits of one scene that are ever there, in the order in which they appear."""
+        """Paths of the digits that are present in a scene, in the order in which they appear."""
         least, most = self.digits
         number = int(random.integers(least, most + 1))
         sources = random.choice(len(self.ink), number, replace=False)
         paths = [
             self._path(random, int(source), start, end, n == 0) for n, source in enumerate(sources)
         ]
-        return sorted((p for p in paths if p.there.any()), key=lambda p: int(p.there.argmax()))
+        return sorted((p for p in paths if p.present.any()), key=lambda p: int(p.present.argmax()))
 
     def _path(
         self, random: np.random.Generator, source: int, start: int, end: int, first: bool
@@ -188,49 +188,49 @@ class MovingDigits(Dataset):
         velocity = random.uniform(*SPEED) * np.array([np.sin(angle), np.cos(angle)])
         at = np.empty((length, 2))
         at[0] = random.uniform(0, room, 2)
-        shown = first or random.random() * (vanish + appear) >= vanish
-        there = np.empty(length, bool)
-        there[0] = shown
+        visible = first or random.random() * (vanish + appear) >= vanish
+        present = np.empty(length, bool)
+        present[0] = visible
         chance = random.random((length, 2))
         events: list[tuple[int, Kind, tuple[float, float]]] = []
         for t in range(1, length):
-            turned = np.abs(at[t - 1] + velocity - room / 2) > room / 2
-            velocity = np.where(turned, -velocity, velocity)
+            bounced = np.abs(at[t - 1] + velocity - room / 2) > room / 2
+            velocity = np.where(bounced, -velocity, velocity)
             jumped = chance[t, 0] < teleport
             step = room * random.uniform(1 / 3, 2 / 3, 2) if jumped else velocity
             at[t] = (at[t - 1] + step) % room if jumped else at[t - 1] + step
             kind: Kind | None = None
-            if chance[t, 1] < (vanish if shown else appear):
-                kind = "vanish" if shown else "appear"
-                shown = not shown
-            elif shown:
-                kind = "teleport" if jumped else "bounce" if turned.any() else None
-            there[t] = shown
+            if chance[t, 1] < (vanish if visible else appear):
+                kind = "vanish" if visible else "appear"
+                visible = not visible
+            elif visible:
+                kind = "teleport" if jumped else "bounce" if bounced.any() else None
+            present[t] = visible
             if kind:
                 y, x = at[t - (kind == "vanish")] + DIGIT / 2
                 events.append((start + t, kind, (float(y), float(x))))
-        return _Path(source, start, at + DIGIT / 2, there, events)
+        return _Path(source, start, at + DIGIT / 2, present, events)
 
 
 @dataclass(frozen=True)
 class _Path:
-    """Where one digit is from frame `start` to the end of its scene."""
+    """Where a digit is, from frame `start` to the end of its scene."""
 
     source: int
     start: int
-    at: np.ndarray  # (length, 2): centers
-    there: np.ndarray  # (length,) of bool
+    centers: np.ndarray  # (length, 2)
+    present: np.ndarray  # (length,) bool
     events: list[tuple[int, Kind, tuple[float, float]]]
 
 
 @cache
 def _digits() -> list[tuple[np.ndarray, np.ndarray]]:
-    """(N, 28, 28) of float32 in [0, 1] and (N,) classes of each split."""
+    """Pixels (N, 28, 28) float32 in [0, 1] and classes (N,) of each split."""
     return [(pixels / np.float32(255), labels) for pixels, labels in real_digits()]
 
 
 def _background(random: np.random.Generator, size: int, kind: str) -> np.ndarray:
-    """(3, H, W) or (3, 1, 1), dark enough for digits to stand out."""
+    """Pixels (3, H, W) or (3, 1, 1), dark enough for digits to stand out."""
     if kind == "plain":
         return random.uniform(0, DARK, (3, 1, 1)).astype(np.float32)
     rows = _interpolation(size)
@@ -241,7 +241,7 @@ def _background(random: np.random.Generator, size: int, kind: str) -> np.ndarray
 
 @cache
 def _interpolation(size: int) -> np.ndarray:
-    """(size, COARSE): linear interpolation between equidistant values."""
+    """(size, COARSE) weights that interpolate linearly between equidistant values."""
     at = np.linspace(0, COARSE - 1, size, dtype=np.float32)[:, None]
     return np.maximum(0, 1 - np.abs(at - np.arange(COARSE, dtype=np.float32)))
 
@@ -254,10 +254,10 @@ def _draw(
     number: int,
     hue: np.ndarray,
 ) -> None:
-    """Lay a digit over what is drawn already, its center at the nearest pixel."""
+    """Draw a digit over frames and masks, its center at the nearest pixel."""
     color, covered = hue[:, None, None], ink >= INK
-    corners = np.rint(path.at - DIGIT / 2).astype(int)
-    for t in np.flatnonzero(path.there):
+    corners = np.rint(path.centers - DIGIT / 2).astype(int)
+    for t in np.flatnonzero(path.present):
         y, x = corners[t]
         place = np.s_[..., y : y + DIGIT, x : x + DIGIT]
         under = frames[path.start + t][place]

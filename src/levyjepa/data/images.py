@@ -10,7 +10,10 @@ from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
 UNLABELED = -1
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap width and height
+ORIENTATION, SIDEWAYS = (
+    0x0112,
+    (5, 6, 7, 8),
+)  # EXIF's tag; values that swap the sides
 
 
 class CorruptImageError(ValueError):

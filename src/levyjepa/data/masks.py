@@ -25,7 +25,9 @@ class MaskedImages(Dataset):
         void: Id of pixels that are ignored; None: there is none.
     """
 
-    def __init__(self, images: Images, masks: Sequence[Any], classes: int, void: int | None) -> None:
+    def __init__(
+        self, images: Images, masks: Sequence[Any], classes: int, void: int | None
+    ) -> None:
         self.images, self.masks, self.classes, self.void = images, masks, classes, void
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Decoding: the frames of a file by PyAV or torchcodec, of a folder of pictures by Pillow."""
+"""Decoders of video: PyAV or torchcodec for files, Pillow for folders of images."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -12,9 +12,9 @@ from PIL import Image, ImageOps
 
 from levyjepa.data.images import CorruptImageError
 
-PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
-COMPARED = 8  # pictures of a folder, evenly spaced, whose sizes must agree
-Size = tuple[int, int] | int  # (height, width) in pixels, or at most so many on the short side
+FRAME_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
+COMPARED = 8  # images of a folder, evenly spaced, whose sizes must agree
+Size = tuple[int, int] | int  # (height, width) in pixels, or the largest short side
 
 
 class UnreadableVideoError(CorruptImageError):
@@ -22,34 +22,40 @@ class UnreadableVideoError(CorruptImageError):
 
 
 class Encoded(bytes):
-    """The bytes of a video's file, which a message does not print."""
+    """The bytes of a video file; messages print their number."""
 
     def __str__(self) -> str:
         return f"{len(self):,} bytes"
 
 
 class Reader(Protocol):
-    """What decodes a video; times are in seconds, as the file states them."""
+    """Decodes a video; times are in seconds, as the file states them."""
 
     def stream(self, size: Size | None) -> Iterator[tuple[float, float, np.ndarray]]:
-        """Time, duration and picture (H, W, 3) of each frame, in the order they are shown."""
+        """Yield time, duration and pixels (H, W, 3) of each frame, in order of time."""
         ...
 
     def stamps(self) -> np.ndarray:
-        """(n,), the time of each frame, rising."""
+        """Return the time of each frame, (n,), rising."""
         ...
 
     def pick(self, stamps: np.ndarray, indices: np.ndarray, size: Size | None) -> list[np.ndarray]:
-        """The pictures of frames by number, which rises, given all times."""
+        """Return the pixels of frames.
+
+        Args:
+            stamps: What `stamps` returns.
+            indices: Numbers of frames, rising.
+            size: As of `read_frames`.
+        """
         ...
 
 
 def reader(path: Path | Encoded, rate: float) -> Reader:
-    """What decodes a file, or a folder of pictures that follow at `rate` a second."""
+    """Return the decoder of a file, or of a folder of images at `rate` frames per second."""
     if isinstance(path, Path) and path.is_dir():
-        return Pictures(path, rate)
+        return FrameFolder(path, rate)
     if isinstance(path, Path) and not path.is_file():
-        raise UnreadableVideoError(f"`video` must be a file or a folder of pictures, got {path}.")
+        raise UnreadableVideoError(f"`video` must be a file or a folder of images, got {path}.")
     for library, decoder in DECODERS.items():
         if find_spec(library):
             return decoder(path)
@@ -58,12 +64,12 @@ def reader(path: Path | Encoded, rate: float) -> Reader:
 
 @contextmanager
 def naming(path: Path | Encoded) -> Iterator[None]:
-    """Name the file in what a decoder raises."""
+    """Name the file in the errors of decoders."""
     try:
         yield
     except UnreadableVideoError:
         raise
-    except (OSError, ValueError, RuntimeError, SyntaxError) as error:  # of Pillow, FFmpeg's
+    except (OSError, ValueError, RuntimeError, SyntaxError) as error:  # Pillow's and FFmpeg's
         reason = " ".join(str(error).split())[:200]
         raise UnreadableVideoError(
             f"`video` must be a readable video, got {path}: {reason}"
@@ -71,7 +77,7 @@ def naming(path: Path | Encoded) -> Iterator[None]:
 
 
 def scaled(height: int, width: int, size: Size | None) -> tuple[int, int]:
-    """The size of frames of (height, width) once they are read as `size` asks.
+    """Return the height and width of frames that are scaled to `size`.
 
     >>> scaled(240, 320, 120), scaled(240, 320, 500), scaled(240, 320, (7, 9))
     ((120, 160), (240, 320), (7, 9))
@@ -82,20 +88,22 @@ def scaled(height: int, width: int, size: Size | None) -> tuple[int, int]:
     return size or (height, width)
 
 
-class Pictures:
-    """A folder of pictures, in the order of their names."""
+class FrameFolder:
+    """A folder of images, read as frames in order of name."""
 
     def __init__(self, path: Path, rate: float) -> None:
         self.rate = rate
-        self.files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
+        self.files = sorted(
+            file for file in path.iterdir() if file.suffix.lower() in FRAME_SUFFIXES
+        )
 
     def stream(self, size: Size | None) -> Iterator[tuple[float, float, np.ndarray]]:
         for index, file in enumerate(self.files):
             yield index / self.rate, 1 / self.rate, self._open(file, size)
 
     def stamps(self) -> np.ndarray:
-        few = np.linspace(0, len(self.files) - 1, min(len(self.files), COMPARED)).astype(int)
-        sizes = dict.fromkeys(map(_size, (self.files[place] for place in few)))
+        compared = np.linspace(0, len(self.files) - 1, min(len(self.files), COMPARED)).astype(int)
+        sizes = dict.fromkeys(map(_size, (self.files[place] for place in compared)))
         if len(sizes) > 1:
             (wide, tall), (other_wide, other_tall), *_ = sizes
             raise UnreadableVideoError(
@@ -110,11 +118,11 @@ class Pictures:
 
     def _open(self, file: Path, size: Size | None) -> np.ndarray:
         with Image.open(file) as image:
-            shown = ImageOps.exif_transpose(image).convert("RGB")
+            rgb = ImageOps.exif_transpose(image).convert("RGB")
         if size is not None:
-            tall, wide = scaled(shown.height, shown.width, size)
-            shown = shown.resize((wide, tall), Image.Resampling.BOX)
-        return np.asarray(shown)
+            tall, wide = scaled(rgb.height, rgb.width, size)
+            rgb = rgb.resize((wide, tall), Image.Resampling.BOX)
+        return np.asarray(rgb)
 
 
 def _size(file: Path) -> tuple[int, int]:
@@ -146,7 +154,7 @@ class PyAV:
             return np.sort([_stamp(p) * base for p in packets if not p.is_discard])
 
     def pick(self, stamps: np.ndarray, indices: np.ndarray, size: Size | None) -> list[np.ndarray]:
-        for seek in (True, False):  # old AVI files seek too far
+        for seek in (True, False):  # in old AVI files, seeking goes too far
             with self._open() as (container, stream):
                 convert, base = self._converter(size), float(stream.time_base)
                 wanted = [round(stamp / base) for stamp in stamps[indices]]
@@ -158,7 +166,9 @@ class PyAV:
                         images.append(convert(frame))
                     if len(images) == len(wanted):
                         return images
-        raise UnreadableVideoError(f"`video` must hold what its index says, got {self.path}.")
+        raise UnreadableVideoError(
+            f"`video` must hold the frames that its index lists, got {self.path}."
+        )
 
     @contextmanager
     def _open(self) -> Iterator[tuple[Any, Any]]:
@@ -168,9 +178,9 @@ class PyAV:
         try:
             with av.open(_handle(self.path)) as container:
                 if not container.streams.video:
-                    raise UnreadableVideoError(f"`video` must hold pictures, got {self.path}.")
+                    raise UnreadableVideoError(f"`video` must hold frames, got {self.path}.")
                 yield container, container.streams.video[0]
-        except FFmpegError as error:  # some are of no built-in kind
+        except FFmpegError as error:  # not all of them are built-in errors
             raise OSError(str(error)) from error
 
     def _converter(self, size: Size | None) -> Callable[[Any], np.ndarray]:
@@ -197,19 +207,19 @@ class PyAV:
 
 
 def _stamp(part: Any) -> int:
-    """When a frame or packet is shown, or as old AVI files have it, in which order it came."""
+    """When a frame or packet is shown; old AVI files state when it is decoded instead."""
     return part.dts if part.pts is None else part.pts
 
 
 class TorchCodec:
-    """A file, decoded by torchcodec, whose index takes decoding."""
+    """A file, decoded by torchcodec, which must decode it to know its times."""
 
     def __init__(self, path: Path | Encoded) -> None:
         self.path = path
 
     def stream(self, size: Size | None) -> Iterator[tuple[float, float, np.ndarray]]:
         decoder = self._open(size)
-        for index in range(len(decoder)):  # a batch would have one size, and is no faster
+        for index in range(len(decoder)):  # a batch must be of one size and is no faster
             frame = decoder.get_frame_at(index)
             yield frame.pts_seconds, frame.duration_seconds, frame.data.numpy()
 
@@ -224,10 +234,10 @@ class TorchCodec:
         from torchcodec.decoders import VideoDecoder  # pyright: ignore
         from torchcodec.transforms import Resize  # pyright: ignore
 
-        held: Any = VideoDecoder(_handle(self.path), dimension_order="NHWC")
+        decoder: Any = VideoDecoder(_handle(self.path), dimension_order="NHWC")
         if size is None:
-            return held
-        whole = scaled(held.metadata.height, held.metadata.width, size)
+            return decoder
+        whole = scaled(decoder.metadata.height, decoder.metadata.width, size)
         return VideoDecoder(_handle(self.path), dimension_order="NHWC", transforms=[Resize(whole)])
 
 

@@ -24,16 +24,19 @@ class DataSettings(Settings):
     classes: list[str] | None = Field(None, description="Names of mask ids, in order.")
     void: int | None = Field(None, description="Mask id of pixels that are ignored.")
     holdout: float = Field(
-        0.0, ge=0, lt=1, description="Share of the training split to test on, in place of the test split."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the training split that replaces the test split.",
     )
     limit: int | None = Field(None, ge=1, description="Use at most this many images of each split.")
     image_size: int = Field(28, ge=1, description="Pixels, of test images and default of views.")
     frames: int | None = Field(None, ge=2, description="Frames of a clip; null: images.")
-    stride: int = Field(1, ge=1, description="Frames from one frame of a clip to the next; video only.")
+    stride: int = Field(1, ge=1, description="Steps between frames of a clip; video only.")
     rate: float | None = Field(
         None, gt=0, description="Frames per second of a clip, in place of stride; video only."
     )
-    digits: tuple[int, int] = Field((1, 2), description="Least and most digits; moving_digits only.")
+    digits: tuple[int, int] = Field((1, 2), description="Least and most; moving_digits only.")
     batch_size: int = Field(96, ge=1, description="Images or clips per rank, before views.")
     workers: int = Field(0, ge=0, description="Processes that load data.")
 
@@ -48,7 +51,9 @@ class DataSettings(Settings):
                     )
         least, most = self.digits
         if not 1 <= least <= most:
-            raise ValueError(f"`data.digits` must be [least, most] with 1 <= least <= most, got {list(self.digits)}.")
+            raise ValueError(
+                f"`data.digits` must be [least, most], 1 <= least <= most, got {list(self.digits)}."
+            )
         return self
 
 

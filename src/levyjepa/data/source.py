@@ -116,7 +116,9 @@ def prepared(source: Source, settings: DataSettings) -> Source:
         kept, out = _held_out(source, settings.holdout)
         source = replace(source, train=Rows(source.train, kept), test=Rows(source.train, out))
     if settings.limit is not None:
-        splits = {split: _few(getattr(source, split), settings.limit) for split in ("train", "test")}
+        splits = {
+            split: _few(getattr(source, split), settings.limit) for split in ("train", "test")
+        }
         source = replace(source, **splits, sequences=source.sequences[: settings.limit])
     return source
 
@@ -192,9 +194,7 @@ def stretches(size: int, share: float) -> tuple[np.ndarray, np.ndarray]:
     place = np.arange(size) * number % max(size, 1)  # within its stretch, of `size`
     last = place >= size * (1 - share) - 1e-9
     if not last.any() or last.all():
-        raise ValueError(
-            f"`data.holdout` must part {size} images in two, got {share:g} of them."
-        )
+        raise ValueError(f"`data.holdout` must part {size} images in two, got {share:g} of them.")
     return np.flatnonzero(~last), np.flatnonzero(last)
 
 

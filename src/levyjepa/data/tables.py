@@ -78,34 +78,26 @@ def hub_tables(path: str, subset: str | None) -> Any:
         ) from error
 
 
-def parquet_files(folder: Path, settings: DataSettings) -> dict[str, list[str]]:
-    """Return the parquet files of the training and the test split."""
-    splits = settings.train_split, settings.test_split
-    return {s: sorted(str(p) for p in folder.iterdir() if _is_part(p, s)) for s in splits}
-
-
-def _is_part(path: Path, split: str) -> bool:
-    return path.name.startswith(split) and path.suffix == ".parquet"
-
-
 def parquet_tables(folder: Path, settings: DataSettings) -> Any:
     """Load the files train*.parquet and test*.parquet of a folder.
 
     Raises:
         ValueError: A split has none, or they can't be read.
     """
-    from datasets import Dataset, DatasetDict
+    from datasets import Dataset
 
-    files = parquet_files(folder, settings)
-    for setting, (split, names) in zip(("train_split", "test_split"), files.items(), strict=False):
-        if not names:
-            others = ", ".join(sorted(p.name for p in folder.glob("*.parquet"))) or "none"
+    files, parts = sorted(folder.glob("*.parquet")), {}
+    for setting in ("train_split", "test_split"):
+        split = getattr(settings, setting)
+        parts[split] = [path for path in files if path.name.startswith(split)]
+        if not parts[split]:
+            names = ", ".join(path.name for path in files) or "none"
             raise ValueError(
-                f"`data.path` must hold {split}*.parquet, as `data.{setting}` says; got {others} "
+                f"`data.path` must hold {split}*.parquet, as `data.{setting}` says; got {names} "
                 f"in {folder}."
             )
     try:
-        return DatasetDict({s: Dataset.from_parquet(names) for s, names in files.items()})
+        return {split: Dataset.from_parquet(paths) for split, paths in parts.items()}
     except Exception as error:  # those of pyarrow and datasets have no common base
         reason = error.__cause__ or error
         raise ValueError(f"The parquet files in {folder} can't be read: {reason}") from error

@@ -1,4 +1,4 @@
-"""Frames of a video with the times at which they are shown, one after another or as clips."""
+"""Frames of a video with their times, one after another or as clips."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from levyjepa.checks import count, positive
 from levyjepa.data.images import UNLABELED
 from levyjepa.data.readers import (
-    PICTURES,
+    FRAME_SUFFIXES,
     Encoded,
     Size,
     UnreadableVideoError,
@@ -24,43 +24,46 @@ from levyjepa.data.readers import (
 
 log = logging.getLogger(__name__)
 
-FILMS = frozenset((".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv"))
+VIDEO_SUFFIXES = frozenset(
+    (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv")
+)
 ROUNDING = 1e-3  # seconds; Matroska states times in whole milliseconds
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame: its number from 0, when and for how long it is shown, and what it shows."""
+    """A frame of a video."""
 
-    index: int
+    index: int  # from 0
     time: float  # seconds after the first frame
-    duration: float  # seconds; 0 where the file does not say
-    image: np.ndarray  # (H, W, 3) of uint8
+    duration: float  # seconds; 0 if the file does not say
+    image: np.ndarray  # (H, W, 3) uint8
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames at a stride or rate; beyond the video's end the last is repeated and not valid."""
+    """Frames of a video at a stride or rate; beyond its end the last frame is repeated."""
 
-    frames: Tensor  # (T, 3, H, W) of uint8
-    times: Tensor  # (T,) of float64, seconds after the video's first frame
-    valid: Tensor  # (T,) of bool
+    frames: Tensor  # (T, 3, H, W) uint8
+    times: Tensor  # (T,) float64, seconds after the video's first frame
+    valid: Tensor  # (T,) bool, False at repeated frames
 
 
 def read_frames(path: str | Path, size: Size | None = None, rate: float = 25.0) -> Iterator[Frame]:
     """Read a video frame by frame; memory does not grow with its length.
 
-    A file is decoded by PyAV, or by torchcodec where that is not installed. Frames come as they
-    are shown: in order, turned by the rotation that the file states, at their own times.
+    A file is decoded by PyAV, or by torchcodec if PyAV is not installed. Frames come in the order
+    in which they are shown, at their own times, rotated as the file states.
 
     Args:
-        path: A video file, or a folder of pictures, in the order of their names.
-        size: (H, W) to which each frame is scaled, or one number, to which its short side is if it
-            is longer; None keeps its own, which may change.
-        rate: Frames a second of a folder of pictures.
+        path: A video file, or a folder of images, which are read in order of name.
+        size: (H, W) to which frames are scaled; or one number, the largest short side; None: frames
+            keep their size, which may change.
+        rate: Frames per second of a folder of images.
 
     Raises:
-        UnreadableVideoError: No file, no video in it, one that is broken or cut short, no frame.
+        UnreadableVideoError: There is no file, or no video in it; it is broken or cut short; it has
+            no frames.
     """
     return _numbered(Path(path), _checked(size), positive("rate", rate))
 
@@ -82,7 +85,7 @@ def _numbered(path: Path, size: Size | None, rate: float) -> Iterator[Frame]:
 
 
 class Footage(ABC):
-    """Frames read by number, each shown at its own time."""
+    """Frames that are read by number and have times of their own."""
 
     def __len__(self) -> int:
         return len(self.times)
@@ -90,17 +93,17 @@ class Footage(ABC):
     @property
     @abstractmethod
     def times(self) -> np.ndarray:
-        """(n,), seconds after the first frame at which each is shown."""
+        """Seconds from the first frame to each frame, (n,)."""
 
     @abstractmethod
     def frames_at(self, indices: np.ndarray) -> Tensor:
-        """The frames of given numbers, (n, 3, H, W) of uint8."""
+        """Return the frames of these numbers, (n, 3, H, W) uint8."""
 
     def starts(self, length: int, stride: int = 1, rate: float | None = None) -> int:
-        """How many frames, from the first on, begin a clip that ends within the video; at least 1.
+        """Return how many frames can begin a clip that ends within the video, at least 1.
 
         Args:
-            length, stride, rate: Of the clip, as of `clip`.
+            length, stride, rate: As of `clip`.
         """
         count("length", length)
         if rate is None:
@@ -109,14 +112,14 @@ class Footage(ABC):
         return max(int(np.searchsorted(self.times, latest + ROUNDING, "right")), 1)
 
     def clip(self, start: int, length: int, stride: int = 1, rate: float | None = None) -> Clip:
-        """Read `length` frames from number `start` on.
+        """Read a clip.
 
         Args:
-            start: The number of the first.
-            length: How many.
-            stride: From one to the next, in numbers.
-            rate: How many a second, in place of `stride`: the k-th is the one that is shown k /
-                `rate` seconds after the first, whatever the video's own rate.
+            start: Number of its first frame.
+            length: Number of frames.
+            stride: Frames of the video from one frame of the clip to the next.
+            rate: Frames per second, in place of `stride`: frame k is the one on screen k / `rate`
+                seconds after the first, whatever the video's own rate.
         """
         count("length", length)
         if not 0 <= start < len(self):
@@ -139,10 +142,10 @@ class Video(Footage):
     Args:
         path: As of `read_frames`, or a file's bytes.
         size: As of `read_frames`.
-        rate: Frames a second of a folder of pictures.
+        rate: Frames per second of a folder of images.
 
     Raises:
-        UnreadableVideoError: As of `read_frames`, as far as it shows without decoding.
+        UnreadableVideoError: As of `read_frames`, as far as it can be known without decoding.
     """
 
     def __init__(
@@ -158,49 +161,54 @@ class Video(Footage):
 
     @property
     def times(self) -> np.ndarray:
-        """(n,), seconds after the first frame at which each is shown."""
+        """Seconds from the first frame to each frame, (n,)."""
         return self._stamps - self._stamps[0]
 
     def frames_at(self, indices: np.ndarray) -> Tensor:
-        """The frames of given numbers, (n, 3, H, W) of uint8."""
+        """Return the frames of these numbers, (n, 3, H, W) uint8."""
         return torch.from_numpy(self.take(indices)).permute(0, 3, 1, 2)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Read the frames of given numbers, (n, H, W, 3) of uint8."""
+        """Read the frames of these numbers, (n, H, W, 3) uint8."""
         distinct, place = np.unique(np.asarray(indices), return_inverse=True)
         with naming(self.path):
             images = reader(self.path, self._rate).pick(self._stamps, distinct, self.size)
             if len({image.shape for image in images}) > 1:
                 raise UnreadableVideoError(
-                    f"`size` must be given for frames whose size changes, as in {self.path}."
+                    f"`size` must be set for frames whose size changes, as in {self.path}."
                 )
             return np.stack(images)[place]
 
 
 class MemoryVideo(Footage):
-    """Frames in memory, one a second."""
+    """Frames in memory, one per second.
+
+    Args:
+        frames: (n, 3, H, W) uint8.
+    """
 
     def __init__(self, frames: Tensor) -> None:
-        self.frames = frames  # (n, 3, H, W) of uint8
+        self.frames = frames
 
     @property
     def times(self) -> np.ndarray:
-        """(n,), seconds after the first frame at which each is shown."""
+        """Seconds from the first frame to each frame, (n,)."""
         return np.arange(len(self.frames), dtype=np.float64)
 
     def frames_at(self, indices: np.ndarray) -> Tensor:
-        """The frames of given numbers, (n, 3, H, W) of uint8."""
+        """Return the frames of these numbers, (n, 3, H, W) uint8."""
         return self.frames[torch.from_numpy(indices)]
 
 
 class Videos(Dataset):
-    """A map-style data set of (Video, label).
+    """A map-style dataset of (Video, label).
+
+    Videos whose index can't be read are left out, and named in `unreadable` and in a warning.
 
     Args:
-        paths: Videos, as of `read_frames`. Those whose index can't be read are left out, and named
-            in `unreadable` and in a warning.
-        labels: One for each path, -1 where there is none; all of them if None.
-        size: Of the frames, see `Video`.
+        paths: As of `read_frames`.
+        labels: One for each path, -1 where there is none; None: there are none.
+        size: As of `read_frames`.
 
     Raises:
         ValueError: None of the videos can be read.
@@ -225,7 +233,7 @@ class Videos(Dataset):
                 reason = error
         if not self.videos:
             raise ValueError(
-                f"`paths` must hold a readable video, got {len(paths)} without one: {reason}"
+                f"`paths` must hold a readable video, got {len(paths)} unreadable ones: {reason}"
             ) from reason
         if self.unreadable:
             names = ", ".join(self.unreadable[:10])
@@ -241,14 +249,15 @@ class Videos(Dataset):
 
 
 def find_videos(folder: str | Path) -> list[Path]:
-    """The video files below a folder, and its subfolders of pictures, by name.
+    """Return the video files below a folder, and the folders of images in it, by name.
 
     Raises:
         ValueError: There are none.
     """
     root = Path(folder)
-    found = {path for path in root.rglob("*") if path.suffix.lower() in FILMS and path.is_file()}
-    found |= {path.parent for path in root.rglob("*") if path.suffix.lower() in PICTURES}
-    if not found:
-        raise ValueError(f"`folder` must hold videos or folders of pictures, got {root}.")
-    return sorted(found)
+    inside = [(path, path.suffix.lower()) for path in root.rglob("*")]
+    videos = {path for path, suffix in inside if suffix in VIDEO_SUFFIXES and path.is_file()}
+    videos |= {path.parent for path, suffix in inside if suffix in FRAME_SUFFIXES}
+    if not videos:
+        raise ValueError(f"`data.path` must hold videos or folders of images, got none in {root}.")
+    return sorted(videos)

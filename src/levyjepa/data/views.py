@@ -1,8 +1,8 @@
-"""Views of an image or clip: where it is cropped, in the loader; its colors, on the device.
+"""Views of an image or clip: crops are taken in the loader, colors change on the device.
 
 Cropping is torchvision's, image by image, on uint8. The colors of all views of a batch change at
-once: brightness, contrast, saturation, hue and gray are linear in a pixel's color, so each view's
-changes are one 3 x 4 matrix. `benchmarks/views.py` times this beside other libraries.
+once: brightness, contrast, saturation, hue and gray are linear in a pixel's color, so the changes
+of a view are one 3 x 4 matrix. `benchmarks/views.py` compares its speed with other libraries.
 """
 
 import math
@@ -20,18 +20,21 @@ from levyjepa.data.images import to_rgb
 from levyjepa.data.settings import ViewGroup, ViewsSettings
 
 LUMA = torch.tensor([0.299, 0.587, 0.114])
-MOST_STRETCH = math.log(4 / 3)  # of a crop, width to height
-CPU_PIXELS = 2**17  # of the views whose float copies stay in a core's cache
+MAX_LOG_RATIO = math.log(4 / 3)  # of a crop's width to its height
+CPU_PIXELS = 2**17  # of a chunk of views, whose float copies then stay in a core's cache
 
 
 @dataclass(frozen=True)
 class Batch:
     """Views of a batch of images or clips, colors untouched.
 
-    `views` holds, for each group, (count, B, 3, size, size) uint8, of clips (count, B, T, 3, size,
-    size); `labels` is (B,) int64, -1 where there is none; `corrupt` names the images that could not
-    be decoded and are not among the B. Where clips reach beyond their video's end, `valid` holds,
-    for each group, (count, B, T) bool, False at the repeated frames; it is empty where none does.
+    Args:
+        views: For each group, (count, B, 3, size, size) uint8, of clips (count, B, T, 3, size,
+            size).
+        labels: (B,) int64, -1 where there is none.
+        corrupt: Names of images that can't be decoded and are not among the B.
+        valid: For each group, (count, B, T) bool, False at frames that are repeated beyond a
+            video's end; empty if there are none.
     """
 
     views: tuple[Tensor, ...]
@@ -41,14 +44,14 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """Return the batch on `device`."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Batch":
         """Return the batch in page-locked memory."""
-        return self._each(Tensor.pin_memory)
+        return self._map(Tensor.pin_memory)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        views, valid = (tuple(map(change, held)) for held in (self.views, self.valid))
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        views, valid = tuple(map(change, self.views)), tuple(map(change, self.valid))
         return Batch(views, change(self.labels), self.corrupt, valid)
 
 
@@ -118,14 +121,14 @@ class Crops:
 def crop_box(
     height: int, width: int, scale: Sequence[float], random: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """Return the top, left, height and width that torchvision's RandomResizedCrop would draw.
+    """Return the top, left, height and width of a crop, as torchvision's RandomResizedCrop.
 
-    Drawn here because its own draws cost as much as the crop and need torch's global generator.
+    That one's own draws cost as much as the crop and need torch's global generator.
     """
     least, most = scale
     for _ in range(10):
         area = height * width * random.uniform(least, most)
-        ratio = math.exp(random.uniform(-MOST_STRETCH, MOST_STRETCH))
+        ratio = math.exp(random.uniform(-MAX_LOG_RATIO, MAX_LOG_RATIO))
         h, w = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
         if 0 < h <= height and 0 < w <= width:
             return int(random.integers(height - h + 1)), int(random.integers(width - w + 1)), h, w
@@ -136,51 +139,52 @@ def crop_box(
 class Photometric(nn.Module):
     """Random color jitter, gray, blur and solarization of a batch of views, then normalization.
 
-    The probabilities, the strengths and the order of the steps are torchvision's, with three
-    differences: the steps of the jitter are composed before one clamp to [0, 1], instead of one
-    clamp and rounding each, in the order hue, saturation, contrast, brightness instead of a random
-    one; hue turns colors about the gray axis instead of HSV's hexagon (equal at thirds of a turn);
-    nothing is rounded to 1/255.
+    Probabilities, strengths and the order of the steps are torchvision's. Three things differ. The
+    steps of the jitter, in the order hue, saturation, contrast, brightness, are composed and then
+    clamped to [0, 1] once. Hue rotates colors about the gray axis, where torchvision moves along
+    HSV's hexagon (they agree at thirds of a turn). Nothing is rounded to 1/255.
 
     Args:
-        config: probabilities and strengths.
-        mean, std: of the source's pixels in [0, 1], for each channel.
+        settings: Probabilities and strengths.
+        mean, std: Of the source's pixels in [0, 1], for each channel.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: ViewsSettings, mean: Sequence[float], std: Sequence[float]):
+    def __init__(
+        self, settings: ViewsSettings, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
         super().__init__()
-        self.config = config
+        self.settings = settings
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     @torch.no_grad()
     def forward(self, views: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return float views of the same shape, normalized; a clip's frames change alike.
+        """Return normalized float views of the same shape; the frames of a clip change alike.
 
         Args:
             views: (count, B, 3, size, size) uint8 of images, (count, B, T, 3, size, size) of clips,
                 on any device.
-            generator: what to draw from, on the CPU (torch's own if None): the same views on every
-                device, and the host knows which to blur without waiting for one.
+            generator: Where draws come from, on the CPU; None: torch's own. Views are thus the same
+                on every device, and the host knows which to blur without waiting.
         """
-        config, flat = self.config, views.flatten(0, -4)
+        settings, flat = self.settings, views.flatten(0, -4)
         u = torch.rand(9, views.shape[0] * views.shape[1], generator=generator)
         u = u.repeat_interleave(len(flat) // max(u.shape[1], 1), dim=1)
-        jittered = u[0] < config.jitter
+        jittered = u[0] < settings.jitter
 
         def factor(uniform: Tensor, strength: float) -> Tensor:
             low = max(0.0, 1 - strength)
             return torch.where(jittered, low + (1 + strength - low) * uniform, 1.0)
 
-        brightness, contrast = factor(u[1], config.brightness), factor(u[2], config.contrast)
-        saturation = torch.where(u[5] < config.gray, 0.0, factor(u[3], config.saturation))
-        turns = torch.where(jittered, config.hue * (2 * u[4] - 1), 0.0)
-        low, high = config.blur_sigma
+        brightness, contrast = factor(u[1], settings.brightness), factor(u[2], settings.contrast)
+        saturation = torch.where(u[5] < settings.gray, 0.0, factor(u[3], settings.saturation))
+        turns = torch.where(jittered, settings.hue * (2 * u[4] - 1), 0.0)
+        low, high = settings.blur_sigma
         drawn = torch.stack((brightness, contrast, saturation, turns, low + (high - low) * u[7]))
-        blurred, solarized = u[6] < config.blur, u[8] < config.solarize
+        blurred, solarized = u[6] < settings.blur, u[8] < settings.solarize
 
         drawn = drawn.to(flat.device, non_blocking=True)
         out = torch.empty(flat.shape, device=flat.device)
@@ -189,12 +193,12 @@ class Photometric(nn.Module):
         with torch.autocast(flat.device.type, enabled=False):
             for at in range(0, len(flat), step):
                 part = slice(at, at + step)
-                *colors, sigma = drawn[:, part]
-                pixels = jitter(flat[part].float() / 255, *colors)
-                if len(some := _indices(blurred[part], flat.device)):
-                    pixels[some] = blur(pixels[some], sigma[some], config.blur_kernel)
-                if len(some := _indices(solarized[part], flat.device)):
-                    pixels[some] = solarize(pixels[some])
+                *change, sigma = drawn[:, part]
+                pixels = jitter(flat[part].float() / 255, *change)
+                if len(rows := _indices(blurred[part], flat.device)):
+                    pixels[rows] = blur(pixels[rows], sigma[rows], settings.blur_kernel)
+                if len(rows := _indices(solarized[part], flat.device)):
+                    pixels[rows] = solarize(pixels[rows])
                 torch.sub(pixels, self.mean, out=out[part]).div_(self.std)
         return out.view(views.shape)
 
@@ -206,12 +210,12 @@ def _indices(chosen: Tensor, device: torch.device) -> Tensor:
 def jitter(
     pixels: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, turns: Tensor
 ) -> Tensor:
-    """Return pixels (n, 3, h, w) in [0, 1] after one linear change of color for each image.
+    """Return pixels (n, 3, h, w) in [0, 1] after a linear change of each image's colors.
 
     Args:
         pixels: (n, 3, h, w) float in [0, 1].
         brightness, contrast, saturation: (n,) factors, 1 for no change.
-        turns: (n,) of the hue, in whole turns about the gray axis.
+        turns: (n,) rotation of the hue about the gray axis, in whole turns.
     """
     gray = LUMA.to(pixels.device, non_blocking=True).expand(3, 3)
     turn = _turn(turns)
@@ -235,7 +239,7 @@ def _turn(turns: Tensor) -> Tensor:
 def blur(pixels: Tensor, sigma: Tensor, kernel: int) -> Tensor:
     """Return pixels (n, 3, h, w) blurred by Gaussians of `sigma` (n,), `kernel` pixels wide.
 
-    Sums of shifted images, axis by axis: faster here than a grouped convolution.
+    It sums shifted images, axis by axis, which is faster here than a grouped convolution.
     """
     reach = kernel // 2
     at = torch.arange(-reach, reach + 1, device=pixels.device)
@@ -254,17 +258,17 @@ def blur(pixels: Tensor, sigma: Tensor, kernel: int) -> Tensor:
 def solarize(pixels: Tensor) -> Tensor:
     """Return pixels in [0, 1], those of at least 128/255 inverted.
 
-    |x - 1| = 1 - x: on a CPU several times faster than `torch.where` on a mask of pixels.
+    It uses |x - 1| = 1 - x, on a CPU several times faster than `torch.where`.
     """
     return (pixels - (pixels >= 127.5 / 255).float()).abs_()
 
 
 def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Return images (..., 3, h, w) uint8 as floats of mean 0 and deviation 1 over the source.
+    """Return images (..., 3, h, w) uint8 as floats of mean 0 and standard deviation 1.
 
     Args:
         images: (..., 3, h, w) uint8.
-        mean, std: of the source's pixels in [0, 1], for each channel.
+        mean, std: Of the source's pixels in [0, 1], for each channel.
     """
     center = torch.tensor(mean, device=images.device)[:, None, None]
     width = torch.tensor(std, device=images.device)[:, None, None]

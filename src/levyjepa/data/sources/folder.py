@@ -11,7 +11,7 @@ from levyjepa.data.source import Source, stratified
 
 @register_source("folder")
 def folder(settings: DataSettings) -> Source:
-    """Class folders, below train/ and test/ or val/; without these, 20 % of each are for testing."""
+    """Class folders, below train/ and test/ or val/; without these, 20 % of each are tested on."""
     root = existing(settings)
     if split := split_folders(settings, class_names):
         *folders, classes = split

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from levyjepa.data.folders import image_files
+from levyjepa.data.folders import existing, image_files
 from levyjepa.data.images import Images
 from levyjepa.data.masks import MaskedImages, read_ids
 from levyjepa.data.registry import register_source
 from levyjepa.data.settings import DataSettings
 from levyjepa.data.source import Source
-from levyjepa.data.tables import Column, check_splits, hub_tables, parquet_files, parquet_tables
+from levyjepa.data.tables import Column, check_splits, hub_tables, parquet_tables
 
 Pairs = tuple[Images, Sequence[Any]]  # images and their masks
 
@@ -26,12 +26,14 @@ def segmentation(settings: DataSettings) -> Source:
     of such a data set on the hub.
     """
     if settings.path is None:
-        raise ValueError("`data.path` must be a folder or a hub id for data=segmentation, got none.")
+        raise ValueError(
+            "`data.path` must be a folder or a hub id for data=segmentation, got none."
+        )
     folder, splits = Path(settings.path).expanduser(), (settings.train_split, settings.test_split)
     if (folder / splits[0] / "images").is_dir():
         pairs = [_files(folder, split) for split in splits]
     elif folder.is_dir() or folder.is_absolute() or settings.path.startswith("."):
-        pairs = _columns(_parquet(folder, settings), settings)
+        pairs = _columns(_parquet(settings), settings)
     else:
         pairs = _columns(hub_tables(settings.path, settings.subset), settings)
     for split, (images, _) in zip(splits, pairs, strict=True):
@@ -48,7 +50,9 @@ def segmentation(settings: DataSettings) -> Source:
 
 def _ids(images: Images, masks: Sequence[Any], void: int | None) -> list[str]:
     """Names of the ids of all masks."""
-    ids = {int(n) for i in range(len(images)) for n in np.unique(read_ids(masks[i], images.name(i)))}
+    ids = {
+        int(n) for i in range(len(images)) for n in np.unique(read_ids(masks[i], images.name(i)))
+    }
     return [f"class {n}" for n in range(max(ids - {void}, default=-1) + 1)]
 
 
@@ -68,17 +72,14 @@ def _files(folder: Path, split: str) -> Pairs:
     return Images(list(images.values())), [masks[stem] for stem in images]
 
 
-def _parquet(folder: Path, settings: DataSettings) -> Any:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"`data.path` must be a folder, but there is none at {folder}.")
-    files = parquet_files(folder, settings)
-    if not all(files.values()):
-        train, wanted = settings.train_split, " and ".join(f"{split}*.parquet" for split in files)
+def _parquet(settings: DataSettings) -> Any:
+    train, root = settings.train_split, existing(settings)
+    if not any(root.glob("*.parquet")):
         raise ValueError(
-            f"`data.path` must hold {train}/images and {train}/masks, or {wanted}, "
-            f"got neither in {folder}."
+            f"`data.path` must hold {train}/images and {train}/masks, or {train}*.parquet; "
+            f"got neither in {root}."
         )
-    return parquet_tables(folder, settings)
+    return parquet_tables(root, settings)
 
 
 def _columns(tables: Any, settings: DataSettings) -> list[Pairs]:
