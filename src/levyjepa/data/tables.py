@@ -89,7 +89,7 @@ def parquet_tables(folder: Path, settings: DataSettings) -> Any:
     files, parts = sorted(folder.glob("*.parquet")), {}
     for setting in ("train_split", "test_split"):
         split = getattr(settings, setting)
-        parts[split] = [path for path in files if path.name.startswith(split)]
+        parts[split] = [str(path) for path in files if path.name.startswith(split)]
         if not parts[split]:
             names = ", ".join(path.name for path in files) or "none"
             raise ValueError(
