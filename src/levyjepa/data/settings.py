@@ -13,32 +13,48 @@ Strength = Annotated[float, Field(ge=0)]
 class DataSettings(Settings):
     """Where images or clips come from; `data=NAME` picks a preset."""
 
-    source: str = Field("mnist5k", description="A registered source.")
-    path: str | None = Field(None, description="A folder, or the id of a hub data set.")
-    subset: str | None = Field(None, description="Configuration of a hub data set, such as 160px.")
-    train_split: str = Field("train", description="Name of the training split.")
-    test_split: str = Field("test", description="Name of the test split.")
-    image_column: str | None = Field(None, description="Column of images; null: by its type.")
-    label_column: str | None = Field(None, description="Column of labels; null: by its type.")
-    mask_column: str | None = Field(None, description="Column of masks; null: by its type.")
-    classes: list[str] | None = Field(None, description="Names of mask ids, in order.")
-    void: int | None = Field(None, description="Mask id of pixels that are ignored.")
+    source: str = Field(default="mnist5k", description="A registered source.")
+    path: str | None = Field(default=None, description="A folder, or the id of a hub data set.")
+    subset: str | None = Field(
+        default=None, description="Configuration of a hub data set, such as 160px."
+    )
+    train_split: str = Field(default="train", description="Name of the training split.")
+    test_split: str = Field(default="test", description="Name of the test split.")
+    image_column: str | None = Field(
+        default=None, description="Column of images; null: by its type."
+    )
+    label_column: str | None = Field(
+        default=None, description="Column of labels; null: by its type."
+    )
+    mask_column: str | None = Field(default=None, description="Column of masks; null: by its type.")
+    classes: list[str] | None = Field(default=None, description="Names of mask ids, in order.")
+    void: int | None = Field(default=None, description="Mask id of pixels that are ignored.")
     holdout: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         lt=1,
-        description="Share of the training split that replaces the test split.",
+        description="Share of the training split to test on, in place of the test split.",
     )
-    limit: int | None = Field(None, ge=1, description="Use at most this many images of each split.")
-    image_size: int = Field(28, ge=1, description="Pixels, of test images and default of views.")
-    frames: int | None = Field(None, ge=2, description="Frames of a clip; null: images.")
-    stride: int = Field(1, ge=1, description="Steps between frames of a clip; video only.")
+    limit: int | None = Field(
+        default=None, ge=1, description="Use at most this many images of each split."
+    )
+    image_size: int = Field(
+        default=28, ge=1, description="Pixels, of test images and default of views."
+    )
+    frames: int | None = Field(default=None, ge=2, description="Frames of a clip; null: images.")
+    stride: int = Field(
+        default=1, ge=1, description="Frames from one frame of a clip to the next; video only."
+    )
     rate: float | None = Field(
-        None, gt=0, description="Frames per second of a clip, in place of stride; video only."
+        default=None,
+        gt=0,
+        description="Frames per second of a clip, in place of stride; video only.",
     )
-    digits: tuple[int, int] = Field((1, 2), description="Least and most; moving_digits only.")
-    batch_size: int = Field(96, ge=1, description="Images or clips per rank, before views.")
-    workers: int = Field(0, ge=0, description="Processes that load data.")
+    digits: tuple[int, int] = Field(
+        default=(1, 2), description="Least and most digits; moving_digits only."
+    )
+    batch_size: int = Field(default=96, ge=1, description="Images or clips per rank, before views.")
+    workers: int = Field(default=0, ge=0, description="Processes that load data.")
 
     @model_validator(mode="after")
     def _check(self) -> "DataSettings":
@@ -60,10 +76,14 @@ class DataSettings(Settings):
 class ViewGroup(Settings):
     """`count` views of each image, `size` pixels wide, cropped to `scale` of its area."""
 
-    count: int = Field(4, ge=1, description="Views of each image.")
-    size: int | None = Field(None, ge=1, description="Pixels; null: data.image_size.")
-    frames: int | None = Field(None, ge=2, description="Frames of a view; null: data.frames.")
-    scale: tuple[float, float] = Field((0.08, 1.0), description="Least and most share of the area.")
+    count: int = Field(default=4, ge=1, description="Views of each image.")
+    size: int | None = Field(default=None, ge=1, description="Pixels; null: data.image_size.")
+    frames: int | None = Field(
+        default=None, ge=2, description="Frames of a view; null: data.frames."
+    )
+    scale: tuple[float, float] = Field(
+        default=(0.08, 1.0), description="Least and most share of the area."
+    )
 
     @field_validator("scale")
     @classmethod
@@ -76,19 +96,25 @@ class ViewGroup(Settings):
 class ViewsSettings(Settings):
     """How views differ; the first group holds the global views."""
 
-    groups: list[ViewGroup] = Field([ViewGroup()], min_length=1, description="Groups of views.")
-    flip: Probability = Field(0.5, description="Probability of a horizontal flip.")
-    jitter: Probability = Field(0.8, description="Probability of color jitter.")
-    brightness: Strength = Field(0.8, description="Strength of the jitter in brightness.")
-    contrast: Strength = Field(0.8, description="Strength in contrast.")
-    saturation: Strength = Field(0.8, description="Strength in saturation.")
-    hue: float = Field(0.2, ge=0, le=0.5, description="Strength in hue, in turns.")
-    gray: Probability = Field(0.2, description="Probability of a gray view.")
-    blur: Probability = Field(0.5, description="Probability of a Gaussian blur.")
-    blur_kernel: int = Field(7, ge=1, description="Width of the blur in pixels, odd.")
-    blur_sigma: tuple[float, float] = Field((0.1, 2.0), description="Range of the blur's sigma.")
-    solarize: Probability = Field(0.2, description="Probability of solarization.")
-    rotation: float = Field(0.0, ge=0, description="Largest rotation in degrees, either way.")
+    groups: list[ViewGroup] = Field(
+        default=[ViewGroup()], min_length=1, description="Groups of views."
+    )
+    flip: Probability = Field(default=0.5, description="Probability of a horizontal flip.")
+    jitter: Probability = Field(default=0.8, description="Probability of color jitter.")
+    brightness: Strength = Field(default=0.8, description="Strength of the jitter in brightness.")
+    contrast: Strength = Field(default=0.8, description="Strength in contrast.")
+    saturation: Strength = Field(default=0.8, description="Strength in saturation.")
+    hue: float = Field(default=0.2, ge=0, le=0.5, description="Strength in hue, in turns.")
+    gray: Probability = Field(default=0.2, description="Probability of a gray view.")
+    blur: Probability = Field(default=0.5, description="Probability of a Gaussian blur.")
+    blur_kernel: int = Field(default=7, ge=1, description="Width of the blur in pixels, odd.")
+    blur_sigma: tuple[float, float] = Field(
+        default=(0.1, 2.0), description="Range of the blur's sigma."
+    )
+    solarize: Probability = Field(default=0.2, description="Probability of solarization.")
+    rotation: float = Field(
+        default=0.0, ge=0, description="Largest rotation in degrees, either way."
+    )
 
     @field_validator("blur_kernel")
     @classmethod

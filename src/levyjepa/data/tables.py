@@ -1,6 +1,7 @@
 """Images, videos and masks in tables of Hugging Face's `datasets`, from a hub or parquet files."""
 
 from collections.abc import Callable, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def parquet_tables(folder: Path, settings: DataSettings) -> Any:
     files, parts = sorted(folder.glob("*.parquet")), {}
     for setting in ("train_split", "test_split"):
         split = getattr(settings, setting)
-        parts[split] = [str(path) for path in files if path.name.startswith(split)]
+        parts[split] = [escape(str(path)) for path in files if path.name.startswith(split)]
         if not parts[split]:
             names = ", ".join(path.name for path in files) or "none"
             raise ValueError(
