@@ -1,25 +1,27 @@
-from dataclasses import replace
-
 import pytest
 import torch
+from tests.models.test_encoder import Patches
 from torch import nn
 
-from levyjepa.conf.schema import ModelConfig
-from levyjepa.models import Network
+from levyjepa.models import ModelSettings, Network, build_encoder
 
-CONFIG = ModelConfig(
-    embedding_dim=32,
-    projection_hidden=24,
-    patch_projection_hidden=20,
-    patch_projection_dim=6,
-    drop_path=0.0,
-    overrides={"embed_dim": 48, "depth": 1, "num_heads": 3},
+SETTINGS = ModelSettings.parse(
+    {
+        "embedding_dim": 32,
+        "projection_hidden": 24,
+        "patch_projection_hidden": 20,
+        "patch_projection_dim": 6,
+        "drop_path": 0.0,
+        "overrides": {"embed_dim": 48, "depth": 1, "num_heads": 3},
+    }
 )
 
 
-def network(prior: bool = True, num_classes: int = 5, config: ModelConfig = CONFIG) -> Network:
+def network(
+    prior: bool = True, num_classes: int = 5, settings: ModelSettings = SETTINGS
+) -> Network:
     torch.manual_seed(0)
-    return Network(config, (16, 24), num_classes, prior)
+    return Network(build_encoder(settings, (16, 24)), settings, num_classes, prior)
 
 
 def test_shapes_of_an_output():
@@ -31,7 +33,8 @@ def test_shapes_of_an_output():
 
 
 def test_heads_of_the_published_results():
-    heads = network(config=replace(ModelConfig(), overrides=CONFIG.overrides), num_classes=10)
+    settings = ModelSettings.parse({"overrides": SETTINGS.overrides})
+    heads = network(settings=settings, num_classes=10)
     assert heads.probe is not None
     for head, norm, width in (
         (heads.projection, nn.BatchNorm1d, 512),
@@ -89,10 +92,33 @@ def test_an_untrained_copy_is_a_function_of_its_seed_and_touches_no_other_draw()
 
 @pytest.mark.parametrize(("head", "channels"), [("mlp", 6), ("linear", 6), ("none", 48)])
 def test_the_prior_may_see_tokens_a_linear_map_or_a_projection(head: str, channels: int):
-    model = network(config=replace(CONFIG, patch_projection=head))
+    model = network(settings=SETTINGS.replace(patch_projection=head))
     field = model(torch.randn(2, 3, 16, 24)).field
     assert field is not None
     assert field.shape[-1] == channels
     encoders = [other.untrained(3).encoder for other in (network(), model)]
     for one, other in zip(encoders[0].parameters(), encoders[1].parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_parameters_have_the_names_that_checkpoints_hold():
+    names = {".".join(key.split(".")[:2]) for key in network().state_dict()}
+    assert {"encoder.vit", "encoder.pool", "encoder.embed"} <= names
+    heads = {name.split(".")[0] for name in names}
+    assert heads == {"encoder", "projection", "patch_projection", "probe"}
+
+
+def test_ones_own_encoder_is_copied_and_drawn_anew():
+    """Also parameters that no `reset_parameters` knows."""
+    model = Network(Patches(), SETTINGS, 3, prior=True)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(7.0)
+    first, again, other = model.untrained(1), model.untrained(1), model.untrained(2)
+    for key, value in first.named_parameters():
+        assert torch.equal(value, again.get_parameter(key)), key
+        assert not (value == 7.0).any(), key
+        if value.std() > 0:
+            assert not torch.equal(value, other.get_parameter(key)), key
+    assert (model.encoder.bias == 7.0).all()
+    assert first(torch.randn(2, 3, 16, 16)).projection.shape == (2, 16)

@@ -120,6 +120,8 @@ def build_encoder(
     except TypeError as error:
         raise ValueError(f"`model.overrides` do not fit the encoder {name!r}: {error}.") from error
     encoder = build(image_size, frames, **given)
+    if frames is not None and hasattr(encoder, "per_frame"):
+        encoder = encoder.per_frame(settings.mixer_depth)
     encoder.built_from = settings, image_size, frames  # for an untrained copy
     return encoder
 

@@ -1,5 +1,6 @@
 """Image encoders that pool their tokens, and one of them applied to each frame of a clip."""
 
+from timm.layers.attention_pool2d import AttentionPool2d
 from torch import Tensor, nn
 
 from levyjepa.checks import count, floating
@@ -11,17 +12,31 @@ POOLINGS = ("attention", "cls", "mean")
 class PooledEncoder(Encoder):
     """An image encoder whose embedding is a linear map of pooled tokens.
 
-    Subclasses set the attributes of `Encoder`, those below, and write `read`.
-
-    Attributes:
-        pooling: "attention" over patch tokens, "cls" token, or "mean" of patch tokens.
-        pool: From tokens (B, C, h, w) to (B, C); None for the mean.
-        embed: From (B, C) to (B, E).
+    A subclass sets the attributes of `Encoder`, calls `add_head` and writes `read`.
     """
 
-    pooling: str
-    pool: nn.Module | None
-    embed: nn.Module
+    def add_head(self, pooling: str, grid: tuple[int, int], embedding_dim: int) -> None:
+        """Add what pools tokens and maps them to the embedding.
+
+        Args:
+            pooling: "attention" over patch tokens, "cls" token, or "mean" of patch tokens.
+            grid: (h, w) of the tokens; others may follow.
+            embedding_dim: E.
+
+        Raises:
+            ValueError: An unknown pooling, or "cls" without a token that could be the class token.
+        """
+        check_pooling(pooling, POOLINGS)
+        if pooling == "cls" and self.prefix_tokens == 0:
+            raise ValueError("`pooling` must be attention or mean: there is no class token.")
+        self.pooling, self.embedding_dim = pooling, embedding_dim
+        heads = attention_heads(self.width)
+        self.pool = (
+            AttentionPool2d(self.width, feat_size=grid, num_heads=heads)
+            if pooling == "attention"
+            else None
+        )
+        self.embed = embedding_head(self.width, embedding_dim)
 
     def forward(self, images: Tensor) -> Encoding:
         """Encode normalized `images` (B, 3, H, W), whose sides the patch size divides."""
@@ -31,12 +46,16 @@ class PooledEncoder(Encoder):
         return Encoding(embedding=self.embed(pooled), tokens=tokens)
 
     def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the prefix tokens (B, p, C), such as a class token, and patch tokens (B, h, w, C)."""
+        """Return the prefix tokens (B, p, C), the class token first, and patches (B, h, w, C)."""
         raise NotImplementedError
 
     def pooled(self, tokens: Tensor) -> Tensor:
         """Pool patch tokens (B, h, w, C) to (B, C), by attention or the mean."""
         return tokens.mean((1, 2)) if self.pool is None else self.pool(tokens.permute(0, 3, 1, 2))
+
+    def per_frame(self, mixer_depth: int) -> "FrameEncoder":
+        """Return an encoder of clips that applies this one to each frame."""
+        return FrameEncoder(self, mixer_depth)
 
 
 class FrameEncoder(Encoder):
@@ -98,15 +117,14 @@ class TimeMixer(nn.Module):
         return tokens + self.mlp(mixed.permute(0, 4, 1, 2, 3))
 
 
-def check_pooling(pooling: str, allowed: tuple[str, ...] = POOLINGS) -> str:
-    """Return `pooling` if it is allowed; raise a ValueError otherwise."""
+def check_pooling(pooling: str, allowed: tuple[str, ...]) -> None:
+    """Raise a ValueError unless `pooling` is one of those allowed."""
     if pooling not in allowed:
         raise ValueError(f"`pooling` must be one of {', '.join(allowed)}, got {pooling!r}.")
-    return pooling
 
 
 def attention_heads(width: int) -> int:
-    """Return heads for a pooling of tokens of this width: 6 if they divide it, else of 64 or more."""
+    """Return how many heads pool tokens of a width: 6 if they divide it, else of 64 or wider."""
     return next(h for h in (6, *range(max(1, width // 64), 0, -1)) if width % h == 0)
 
 

@@ -15,7 +15,9 @@ class ModelSettings(Settings):
         description="A ViT of timm, a registered encoder, or a folder or hub id of transformers.",
     )
     mixer_depth: int = Field(
-        1, ge=0, description="Blocks that mix the frames of a clip, after a ViT of timm; video only."
+        1,
+        ge=0,
+        description="Blocks that mix the frames of a clip, after an image ViT; video only.",
     )
     patch_size: int | None = Field(None, ge=1, description="Pixels; null: the model's own.")
     pooling: Literal["attention", "cls", "mean"] = Field(

@@ -5,58 +5,28 @@ from difflib import get_close_matches
 from typing import Any
 
 import timm
-from timm.layers.attention_pool2d import AttentionPool2d
 from torch import Tensor, nn
 
 from levyjepa.checks import count
 from levyjepa.models.encoder import Size, pair
-from levyjepa.models.frames import (
-    FrameEncoder,
-    PooledEncoder,
-    attention_heads,
-    check_pooling,
-    embedding_head,
-)
+from levyjepa.models.frames import PooledEncoder
 from levyjepa.models.registry import ENCODERS, register_encoder
 
 
 @register_encoder("timm")
-def timm_encoder(
-    image_size: Size,
-    frames: int | None = None,
-    name: str = "vit_small_patch8_224",
-    patch_size: int | None = None,
-    pooling: str = "attention",
-    drop_path: float = 0.1,
-    pretrained: bool = False,
-    mixer_depth: int = 1,
-    **settings: Any,
-) -> PooledEncoder | FrameEncoder:
-    """A ViT of timm; of clips it encodes each frame, and a light mixer joins them."""
-    image = ViTEncoder(
-        name,
-        image_size,
-        patch_size,
-        pooling,
-        drop_path=drop_path,
-        pretrained=pretrained,
-        **settings,
-    )
-    return image if frames is None else FrameEncoder(image, mixer_depth)
-
-
 class ViTEncoder(PooledEncoder):
     """Encode images by a ViT of timm.
 
     Args:
-        name: Any ViT of timm, such as "vit_small_patch8_224".
         image_size: Pixels, one number or (H, W); `forward` takes other sizes too.
+        frames: Not used; `per_frame` gives an encoder of clips.
+        name: Any ViT of timm, such as "vit_small_patch8_224".
         patch_size: Pixels; None takes the name's own.
         pooling: "attention" over patch tokens, "cls" token, or "mean" of patch tokens.
         embedding_dim: E, the width of the embedding.
         drop_path: Rate of stochastic depth in the last block.
         pretrained: Start from timm's weights.
-        overrides: Further arguments of timm's model, such as embed_dim, depth, num_heads, reg_tokens.
+        overrides: Further arguments of timm's model, such as embed_dim, depth and num_heads.
 
     Raises:
         ValueError: An unknown name or pooling, a model that is no ViT or does not take these
@@ -65,8 +35,9 @@ class ViTEncoder(PooledEncoder):
 
     def __init__(
         self,
-        name: str = "vit_small_patch8_224",
         image_size: Size = 128,
+        frames: int | None = None,
+        name: str = "vit_small_patch8_224",
         patch_size: int | None = None,
         pooling: str = "attention",
         embedding_dim: int = 512,
@@ -75,22 +46,17 @@ class ViTEncoder(PooledEncoder):
         **overrides: Any,
     ) -> None:
         super().__init__()
-        self.pooling, size = check_pooling(pooling), pair(image_size)
+        size = pair(image_size)
         if patch_size is not None:
             overrides["patch_size"] = count("patch_size", patch_size)
         self.vit: Any = _vit(name, pretrained, img_size=size, drop_path_rate=drop_path, **overrides)
         if pooling == "cls" and getattr(self.vit, "cls_token", None) is None:
             raise ValueError(f"`pooling` must be attention or mean: {name} has no class token.")
-        self.width, self.embedding_dim = self.vit.embed_dim, embedding_dim
+        self.width, self.depth = self.vit.embed_dim, len(self.vit.blocks)
         self.patch_size = tuple(self.vit.patch_embed.feat_ratio(as_scalar=False))
-        self.prefix_tokens, self.depth = self.vit.num_prefix_tokens, len(self.vit.blocks)
+        self.prefix_tokens = self.vit.num_prefix_tokens
         grid: Any = self.grid(size)
-        self.pool = (
-            AttentionPool2d(self.width, feat_size=grid, num_heads=attention_heads(self.width))
-            if pooling == "attention"
-            else None
-        )
-        self.embed = embedding_head(self.width, embedding_dim)
+        self.add_head(pooling, grid, embedding_dim)
 
     def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the prefix tokens (B, p, C) and the patch tokens (B, h, w, C)."""
