@@ -1,4 +1,4 @@
-"""What the public doors ask of their arguments: one error, the same words everywhere."""
+"""Argument checks, so that every public function raises the same errors in the same words."""
 
 import math
 from collections.abc import Sequence
@@ -23,21 +23,21 @@ def not_negative(name: str, value: Any) -> float:
     return number
 
 
-def finite(name: str, value: Any, wanted: str = "a number") -> float:
+def finite(name: str, value: Any, kind: str = "a number") -> float:
     """Return `value` as a float if it is a finite number; raise otherwise."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number, got {value!r}.")
     try:
         number = float(value)
-    except OverflowError:  # an integer that no float can hold
+    except OverflowError:  # an integer too large for a float
         number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"`{name}` must be {wanted} and finite, got {value!r}.")
+        raise ValueError(f"`{name}` must be {kind} and finite, got {value!r}.")
     return number
 
 
 def count(name: str, value: Any, least: int = 1) -> int:
-    """Return `value` if it is an integer of at least `least`; raise otherwise."""
+    """Return `value` if it is an integer of `least` or more; raise otherwise."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"`{name}` must be an integer, got {value!r}.")
     if value < least:
@@ -46,22 +46,22 @@ def count(name: str, value: Any, least: int = 1) -> int:
 
 
 def sizes(name: str, value: Any) -> tuple[int, ...]:
-    """Return `value` as a tuple if it is a sequence of integers of at least 0; raise otherwise."""
+    """Return `value` as a tuple if it is a sequence of integers >= 0; raise otherwise."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise TypeError(f"`{name}` must be a sequence of integers, got {value!r}.")
     return tuple(count(name, size, least=0) for size in value)
 
 
 def dtype(value: Any) -> torch.dtype:
-    """Return `value`, or torch's default for None, if it is a floating-point dtype; else raise."""
-    found = torch.get_default_dtype() if value is None else value
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+    """Return `value` if it is a floating-point dtype, torch's default if None; else raise."""
+    result = torch.get_default_dtype() if value is None else value
+    if not isinstance(result, torch.dtype) or not result.is_floating_point:
         raise TypeError(f"`dtype` must be a floating-point dtype, got {value!r}.")
-    return found
+    return result
 
 
 def generator_device(value: Any) -> torch.device:
-    """Return the device of the generator `value`, the CPU for None; raise if it is neither."""
+    """Return the device of a generator, or the CPU if `value` is None; raise otherwise."""
     if value is not None and not isinstance(value, torch.Generator):
         raise TypeError(f"`generator` must be a torch.Generator, got {value!r}.")
     return torch.device("cpu") if value is None else value.device
@@ -76,8 +76,8 @@ def floating(name: str, value: Any, ndim: int | None = None, shape: str = "") ->
     if not value.is_floating_point():
         raise TypeError(f"`{name}` must be a floating-point tensor, got {value.dtype}.")
     if ndim is not None and value.ndim != ndim:
-        wanted = shape or f"of rank {ndim}"
-        raise ValueError(f"`{name}` must be {wanted}, got shape {tuple(value.shape)}.")
+        expected = shape or f"of rank {ndim}"
+        raise ValueError(f"`{name}` must be {expected}, got shape {tuple(value.shape)}.")
     if value.numel() == 0:
         raise ValueError(f"`{name}` must not be empty, got shape {tuple(value.shape)}.")
     return value

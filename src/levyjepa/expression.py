@@ -1,4 +1,4 @@
-"""Laws and stencils from the text that prints them."""
+"""Parse laws and stencils from text such as "Brownian(0.5) + Stable(1.4)"."""
 
 import ast
 from collections.abc import Mapping
@@ -7,10 +7,18 @@ from typing import Any
 
 
 def evaluate(text: str, names: Mapping[str, Any], what: str) -> Any:
-    """Evaluate an expression of numbers, tuples, sums and calls of `names`, and nothing else.
+    """Evaluate an expression of numbers, tuples, sums and calls of the functions in `names`.
+
+    Args:
+        text: The expression.
+        names: The functions that the expression may call, by name.
+        what: What the expression describes, for error messages: "law".
+
+    Returns:
+        The value of the expression.
 
     Raises:
-        ValueError: the text is no such expression, or a call refuses its arguments.
+        ValueError: The text contains anything else, or a call raises an error.
     """
 
     def value(node: ast.AST) -> Any:

@@ -1,4 +1,4 @@
-"""Whatever a law is given: finite numbers, or an error that says what it wants."""
+"""Extreme and invalid arguments of laws: results are finite, or an error names the argument."""
 
 import math
 from fractions import Fraction
@@ -24,7 +24,7 @@ from levyjepa.laws import (
     parse_law,
 )
 
-MAKERS = {  # each from two positive numbers
+MAKERS = {  # laws from two positive numbers
     "brownian": lambda a, b: Brownian(a),
     "laplace": lambda a, b: CompoundPoisson(a, LaplaceJumps(b)),
     "variance-gamma jumps": lambda a, b: CompoundPoisson(1.0, VarianceGammaJumps(a, b)),
@@ -37,8 +37,8 @@ MAKERS = {  # each from two positive numbers
 }
 
 
-def magnitudes(most):
-    return st.floats(-most, most).map(lambda power: 10.0**power)
+def magnitudes(largest):
+    return st.floats(-largest, largest).map(lambda power: 10.0**power)
 
 
 def quick(n):
@@ -79,7 +79,7 @@ def test_samples_are_finite_or_too_many_jumps(name, a, b, volume, dtype):
     law = MAKERS[name](a, b)
     g = torch.Generator().manual_seed(0)
     if isinstance(law, CompoundPoisson) and 10 * float(law.rate) * volume > 1e5:
-        volume = 1e12 / float(law.rate)  # spare the memory, and be refused
+        volume = 1e12 / float(law.rate)  # an error, before memory is allocated
         with pytest.raises(ValueError, match="at most 1e"):
             law.sample((10,), volume, generator=g)
         return
@@ -127,7 +127,7 @@ def test_parameters_are_any_positive_numbers(kind, data):
 
 @quick(150)
 @given(st.sampled_from(KINDS), st.data())
-def test_other_parameters_are_refused_by_name(kind, data):
+def test_errors_name_invalid_parameters(kind, data):
     values = data.draw(st.lists(good, min_size=count(kind), max_size=count(kind)))
     values[data.draw(st.integers(0, count(kind) - 1))] = data.draw(bad)
     with pytest.raises((ValueError, TypeError), match=r"^`\w+` must be "):
@@ -183,7 +183,7 @@ def test_a_law_and_its_frequencies_are_on_one_device(law):
     ],
     ids=lambda x: str(x) if isinstance(x, dict) else "",
 )
-def test_sampling_is_asked_for_clearly(law, arguments, error, match):
+def test_errors_name_invalid_arguments_of_sample(law, arguments, error, match):
     for source in (law, IndependentCoordinates(law)):
         with pytest.raises(error, match=match):
             source.sample(**{"shape": (2,), **arguments})
@@ -195,7 +195,7 @@ def test_no_samples_are_an_empty_tensor(law):
     assert law.sample((0,), dim=2).shape == (0, 2)
 
 
-def test_structure_is_checked():
+def test_invalid_structure_is_an_error():
     with pytest.raises(TypeError, match="`learnable` must be True or False, got 2"):
         Brownian(1.0, 2)  # pyright: ignore
     with pytest.raises(TypeError, match="`laws` must be one law or more"):
@@ -204,7 +204,7 @@ def test_structure_is_checked():
         IndependentCoordinates(Brownian(1.0), LaplaceJumps(1.0))  # pyright: ignore
     with pytest.raises(TypeError, match="unsupported operand"):
         Brownian(1.0) + 1  # pyright: ignore
-    with pytest.raises(TypeError, match="A law's text must be a string, got 3"):
+    with pytest.raises(TypeError, match="`text` must be a string, got 3"):
         parse_law(3)  # pyright: ignore
 
 

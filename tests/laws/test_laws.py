@@ -1,4 +1,4 @@
-"""Every law of the catalogue: exponent, moments, sampler and text agree with one another.
+"""Exponent, moments, sampler and text of every law are consistent.
 
 Statistical tests have fixed seeds and the false-alarm rate of `tests/conftest.py`.
 """
@@ -75,7 +75,7 @@ def test_moments_are_derivatives_of_the_exponent(law):
     if not exists(law.kurtosis):
         assert near > 1.5 * far > 0
         return
-    fourth = (4 * near - far).item() / 3  # what is left is of order h^4
+    fourth = (4 * near - far).item() / 3  # the error is of order h^4
     kurtosis = fourth / float(law.variance()) ** 2
     assert kurtosis == pytest.approx(float(law.kurtosis()), rel=3e-2, abs=1e-3)
 
@@ -105,14 +105,16 @@ def test_vectors_are_isotropic_with_a_common_jump(law, false_alarm):
 
 
 @every_law
-def test_text_makes_the_law_again(law):
+def test_parsing_the_printed_law_gives_the_same_law(law):
     again = parse_law(repr(law))
     assert repr(again) == repr(law)
     assert torch.equal(again.exponent(U), law.exponent(U))
 
 
-def test_text_makes_independent_coordinates():
-    law = parse_law("IndependentCoordinates(Brownian(0.5) + Stable(1.5), NormalInverseGaussian(1, 2))")
+def test_parse_independent_coordinates():
+    law = parse_law(
+        "IndependentCoordinates(Brownian(0.5) + Stable(1.5), NormalInverseGaussian(1, 2))"
+    )
     assert repr(parse_law(repr(law))) == repr(law)
     assert isinstance(law, IndependentCoordinates)
     assert law.sample((3,)).shape == (3, 2)
@@ -122,11 +124,14 @@ def test_text_makes_independent_coordinates():
         parse_law("IndependentCoordinates()")
 
 
-SLOPES = [*ALL_LAWS, *(CompoundPoisson(1.0, StudentTJumps(nu)) for nu in (0.3, 1.0, 2.0, 50.0))]
+DIFFERENTIABLE = [
+    *ALL_LAWS,
+    *(CompoundPoisson(1.0, StudentTJumps(nu)) for nu in (0.3, 1.0, 2.0, 50.0)),
+]
 
 
-@pytest.mark.parametrize("law", SLOPES, ids=repr)
-def test_slopes_in_frequencies_and_parameters(law):
+@pytest.mark.parametrize("law", DIFFERENTIABLE, ids=repr)
+def test_gradients_in_frequencies_and_parameters(law):
     u = torch.tensor([-2.0, 1e-2, 0.4, 6.0], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(law.exponent, u)
     trained = law.learnable_copy().double()
@@ -202,11 +207,11 @@ def test_student_t_is_finite_and_differentiable_everywhere(nu):
 
 
 def test_a_moment_that_does_not_exist_is_an_error():
-    with pytest.raises(ValueError, match=r"`nu` above 2, got 1\.5"):
+    with pytest.raises(ValueError, match=r"`nu` must be above 2 .*, got 1\.5"):
         CompoundPoisson(1.0, StudentTJumps(1.5)).variance()
     with pytest.raises(ValueError, match=r"kurtosis of CompoundPoisson.* is infinite"):
         CompoundPoisson(1.0, StudentTJumps(4.0)).kurtosis()
-    with pytest.raises(ValueError, match=r"Stable needs `alpha` of 2, got 1\.7"):
+    with pytest.raises(ValueError, match=r"`alpha` must be 2 .*, got 1\.7"):
         (Brownian(1.0) + Stable(1.7)).kurtosis()
 
 
@@ -228,7 +233,7 @@ def test_parameters_must_be_positive_numbers(make, bad):
         make(bad)
 
 
-def test_other_bad_input_is_named():
+def test_errors_name_other_invalid_input():
     with pytest.raises(TypeError, match="`u` must be a floating-point tensor"):
         Brownian(1.0).exponent(torch.arange(3))
     with pytest.raises(TypeError, match="`jumps` must be a law of jumps"):
@@ -261,7 +266,7 @@ def test_tempered_mixtures_add():
     law = Stable(1.5, 0.3) + NormalInverseGaussian(1.0, 1.0) + Brownian(0.1)
     want = sum(part.exponent(U) for part in law.laws)
     assert torch.allclose(law.exponent(U), want)
-    with pytest.raises(ValueError, match="The variance of Stable"):
+    with pytest.raises(ValueError, match="Stable to have a variance"):
         law.variance()
 
 
@@ -283,12 +288,12 @@ def test_independent_coordinates_follow_the_sum_of_their_exponents(false_alarm):
 
 
 @every_law
-def test_independent_coordinates_are_turned_into_another_law_unless_gaussian(law):
+def test_rotations_change_independent_coordinates_unless_gaussian(law):
     corner = torch.tensor([2**-0.5, 2**-0.5], dtype=torch.float64)
     axis = torch.tensor([1.0, 0.0], dtype=torch.float64)
     independent = IndependentCoordinates(law)
-    turned = torch.allclose(independent.exponent(corner), independent.exponent(axis), rtol=1e-6)
-    assert turned == (exists(law.kurtosis) and law.kurtosis() == 0)
+    invariant = torch.allclose(independent.exponent(corner), independent.exponent(axis), rtol=1e-6)
+    assert invariant == (exists(law.kurtosis) and law.kurtosis() == 0)
 
 
 def test_independent_coordinates_print_copy_and_train():

@@ -1,4 +1,4 @@
-"""Laws in another unit, and laws whose unit is held while they are trained."""
+"""Scaled laws, and laws that are trained at a fixed scale."""
 
 import copy
 
@@ -45,7 +45,7 @@ def test_moments_are_scaled():
             assert float(scaled.kurtosis()) == pytest.approx(law.kurtosis(), rel=1e-6)
 
 
-def test_a_scaled_law_prints_what_makes_it():
+def test_a_scaled_law_prints_an_expression_that_recreates_it():
     law = Brownian(0.5) + CompoundPoisson(2.0, ScaledJumps(0.4, StudentTJumps(3.0)))
     assert eval(repr(law)).exponent(U).equal(law.exponent(U))
     assert repr(parse_law(repr(law))) == repr(law)
@@ -53,18 +53,18 @@ def test_a_scaled_law_prints_what_makes_it():
 
 
 @unbounded
-def test_a_pinned_law_begins_as_it_was_and_keeps_its_scale(law):
+def test_a_pinned_law_starts_unchanged_and_keeps_its_scale(law):
     pinned = Pinned(law)
     assert torch.allclose(pinned.exponent(U), law.exponent(U), rtol=1e-5)
     for change in (-1.0, 0.7):
         for name, parameter in pinned.named_parameters():
             with torch.no_grad():
                 parameter.add_(0.5 if "rate" in name else change)
-        reached = pinned.exponent(torch.tensor([pinned.at], dtype=torch.float64))
-        assert reached.item() == pytest.approx(-1, rel=1e-9)
-        plain = pinned.constant_copy()
-        assert torch.allclose(plain.exponent(U), pinned.exponent(U), rtol=1e-9)
-        assert not list(plain.parameters())
+        exponent = pinned.exponent(torch.tensor([pinned.at], dtype=torch.float64))
+        assert exponent.item() == pytest.approx(-1, rel=1e-9)
+        constant = pinned.constant_copy()
+        assert torch.allclose(constant.exponent(U), pinned.exponent(U), rtol=1e-9)
+        assert not list(constant.parameters())
 
 
 @unbounded
@@ -81,13 +81,13 @@ def test_gradients_are_those_of_the_implicit_function(law):
     assert torch.autograd.gradcheck(psi, values, atol=1e-6)
 
 
-def test_a_pinned_law_knows_its_jumps():
+def test_jump_probability_of_a_pinned_law():
     law = Brownian(0.3) + CompoundPoisson(1.0, LaplaceJumps(0.5))
     x = torch.tensor([0.1, 0.8, 2.0], dtype=torch.float64)
     assert torch.allclose(jump_probability(x, Pinned(law)), jump_probability(x, law), atol=1e-5)
 
 
-def test_bad_input_is_named():
+def test_errors_name_invalid_input():
     with pytest.raises(ValueError, match="`scale` must be positive, got -1"):
         Scaled(-1.0, Brownian(1.0))
     with pytest.raises(TypeError, match="`law` must be a Law"):
@@ -98,5 +98,7 @@ def test_bad_input_is_named():
         Pinned("Brownian(1.0)")  # pyright: ignore
     with pytest.raises(ValueError, match="`at` must be positive"):
         Pinned(Brownian(1.0), at=0.0)
-    with pytest.raises(ValueError, match="must fall below -1 for a scale, got CompoundPoisson"):
+    with pytest.raises(
+        ValueError, match="`law` must have an exponent that falls below -1, got CompoundPoisson"
+    ):
         Pinned(CompoundPoisson(0.9, LaplaceJumps(1.0)))

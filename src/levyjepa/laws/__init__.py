@@ -1,4 +1,4 @@
-"""What increments should look like: one law, one page."""
+"""Laws of increments: Brownian motion, jump processes and their sums."""
 
 from levyjepa.laws.brownian import Brownian
 from levyjepa.laws.catalogue import ALL_LAWS, parse_law

@@ -1,4 +1,4 @@
-"""Brownian motion: the smooth part."""
+"""Brownian motion, the Lévy process without jumps."""
 
 from typing import Any
 
@@ -10,11 +10,13 @@ from levyjepa.laws.parametric import Positive
 
 
 class Brownian(Law):
-    """Gaussian increments, psi(u) = -sigma^2 u^2 / 2; its clock is volume itself.
+    """Gaussian increments with exponent psi(u) = -sigma^2 u^2 / 2.
+
+    The clock is not random: it is sigma^2 v over a cell of volume v.
 
     Args:
-        sigma: standard deviation over a cell of unit volume.
-        learnable: make `sigma` trainable.
+        sigma: Standard deviation of an increment over a cell of unit volume.
+        learnable: Whether `sigma` is trainable.
 
     >>> Brownian(sigma=0.5).variance(volume=2.0)
     0.5

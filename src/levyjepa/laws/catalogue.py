@@ -1,4 +1,4 @@
-"""One example of every law: what the tests run over, and the names that a text may use."""
+"""One instance of every law, and the parser that reads a law from text."""
 
 from typing import Any
 
@@ -28,27 +28,30 @@ ALL_LAWS: tuple[Law, ...] = (
     Brownian(sigma=0.125) + CompoundPoisson(rate=2.0, jumps=LaplaceJumps(alpha=1.0)),
 )
 
-_NAMES = {type(m).__name__: type(m) for law in ALL_LAWS for m in law.modules()}
+_NAMES = {type(part).__name__: type(part) for law in ALL_LAWS for part in law.modules()}
 _NAMES = {name: kind for name, kind in _NAMES.items() if name not in ("Sum", "ModuleList")}
 _NAMES |= {kind.__name__: kind for kind in (Scaled, ScaledJumps, IndependentCoordinates)}
 
 
 def parse_law(text: str) -> Any:
-    """The law that `text` prints, as in a configuration file.
+    """Return the law that a text describes, in the format that `repr(law)` prints.
+
+    Args:
+        text: A law or a sum of laws, such as "Brownian(0.1) + Stable(1.4)".
 
     Returns:
-        A `Law`, or `IndependentCoordinates` where the text says so.
+        A `Law`, or an `IndependentCoordinates` if the text names it.
 
     Raises:
-        TypeError: the text is not a text.
-        ValueError: it is not a law.
+        TypeError: `text` is not a string.
+        ValueError: `text` does not describe a law.
 
     >>> parse_law("Brownian(0.125) + CompoundPoisson(2, LaplaceJumps(1))")
     Brownian(sigma=0.125) + CompoundPoisson(rate=2.0, jumps=LaplaceJumps(alpha=1.0))
     """
     if not isinstance(text, str):
-        raise TypeError(f"A law's text must be a string, got {text!r}.")
+        raise TypeError(f"`text` must be a string, got {text!r}.")
     law = evaluate(text, _NAMES, "law")
     if not isinstance(law, (Law, IndependentCoordinates)):
-        raise ValueError(f"{text!r} is not a law but {type(law).__name__}.")
+        raise ValueError(f"{text!r} is not a law: it is of type {type(law).__name__}.")
     return law

@@ -1,4 +1,4 @@
-"""The variance-gamma process: infinitely many jumps, no Brownian part."""
+"""The variance-gamma process: infinitely many jumps and no Brownian part."""
 
 from typing import Any
 
@@ -10,15 +10,16 @@ from levyjepa.laws.parametric import Positive
 
 
 class VarianceGamma(Law):
-    """Variance-gamma increments, psi(u) = -shape log(1 + u^2 / (2 beta)).
+    """Variance-gamma increments with exponent psi(u) = -shape log(1 + u^2 / (2 beta)).
 
-    Its clock is a gamma process of mean shape / beta (Madan and Seneta, *The variance gamma model
-    for share market returns*, 1990).
+    The clock is a gamma process: Gamma(shape v, beta) over a cell of volume v.
 
     Args:
-        shape: of the gamma clock over a cell of unit volume.
-        beta: its rate.
-        learnable: make both trainable.
+        shape: Shape of the gamma clock over a cell of unit volume.
+        beta: Rate of the gamma clock.
+        learnable: Whether both parameters are trainable.
+
+    Source: Madan and Seneta, *The variance gamma model for share market returns*, 1990.
     """
 
     shape = Positive()
@@ -36,5 +37,5 @@ class VarianceGamma(Law):
         return self.shape / self.beta, self.shape / self.beta**2
 
     def clock(self, volume: Tensor, generator: torch.Generator | None) -> Tensor:
-        draw = torch._standard_gamma(float(self.shape) * volume, generator=generator)  # pyright: ignore
-        return draw / float(self.beta)
+        sample = torch._standard_gamma(float(self.shape) * volume, generator=generator)  # pyright: ignore
+        return sample / float(self.beta)

@@ -1,4 +1,4 @@
-"""Gaussian jumps: Merton's jump diffusion."""
+"""Gaussian jumps, as in Merton's jump diffusion."""
 
 from typing import Any
 
@@ -10,13 +10,15 @@ from levyjepa.laws.poisson import Jumps
 
 
 class GaussianJumps(Jumps):
-    """Normal jumps, tau = sigma^2 fixed: phi(u) = exp(-sigma^2 u^2 / 2).
+    """Normal jumps with characteristic function phi(u) = exp(-sigma^2 u^2 / 2).
 
-    Merton, *Option pricing when underlying stock returns are discontinuous*, 1976.
+    The mixing variable is constant: tau = sigma^2.
 
     Args:
-        sigma: standard deviation of a jump.
-        learnable: make `sigma` trainable.
+        sigma: Standard deviation of a jump.
+        learnable: Whether `sigma` is trainable.
+
+    Source: Merton, *Option pricing when underlying stock returns are discontinuous*, 1976.
     """
 
     sigma = Positive()

@@ -1,4 +1,4 @@
-"""Independent coordinates: vectors whose axes mean something."""
+"""A law of vectors whose coordinates are independent."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,17 @@ from levyjepa.laws.parametric import Parametric
 
 
 class IndependentCoordinates(Parametric):
-    """Vectors whose coordinates are independent, each of its own law and on its own clock.
+    """A law of vectors with independent coordinates, one law and one clock per coordinate.
 
-    Coordinate c follows `laws[c % len(laws)]`. A jump strikes one coordinate alone, so a rotation
-    changes the law unless all are Brownian of one sigma: what is not Gaussian tells the axes
-    (Comon, *Independent component analysis, a new concept?*, 1994). It is no `Law`, which has one
-    exponent for every direction.
+    Coordinate c follows `laws[c % len(laws)]`. A jump changes one coordinate only. A rotation
+    therefore changes the law, unless all coordinates are Brownian with the same sigma: the axes
+    can be recovered from non-Gaussian increments, as in independent component analysis. This
+    class is not a `Law`, because a `Law` has the same exponent in every direction.
 
     Args:
-        laws: of the coordinates in turn, one or more.
+        laws: One or more laws, assigned to the coordinates in turn.
+
+    Source: Comon, *Independent component analysis, a new concept?*, 1994.
 
     >>> from levyjepa.laws import Brownian
     >>> IndependentCoordinates(Brownian(1.0), Brownian(2.0)).sample((5,), dim=4).shape
@@ -33,23 +35,23 @@ class IndependentCoordinates(Parametric):
         self.laws = nn.ModuleList(laws)
 
     def exponent(self, u: Tensor) -> Tensor:
-        """The sum of the coordinates' exponents, unit volume: E exp(i u.x) = exp(psi(u)).
+        """Return the sum of the coordinates' exponents: E exp(i u.x) = exp(psi(u)) for unit volume.
 
         Args:
-            u: (..., D) frequencies, one for each coordinate, floating point.
+            u: (..., D) floating-point frequencies, one per coordinate.
 
         Returns:
-            (...).
+            (...), at most 0.
         """
         frequencies = self.frequencies(u)
         if u.ndim == 0:
             raise ValueError("`u` must be (..., D), got shape ().")
-        parts = [law.psi(part).sum(-1) for law, part in self._deal(frequencies)]
+        parts = [law.psi(part).sum(-1) for law, part in self._split(frequencies)]
         psi = torch.stack(parts).sum(0)
         return psi.clamp(torch.finfo(u.dtype).min, 0).to(u.dtype)
 
     def characteristic_function(self, u: Tensor, volume: float = 1.0) -> Tensor:
-        """E exp(i u.x) over a cell of `volume`, (...) at `u` (..., D)."""
+        """Return E exp(i u.x) over a cell of volume `volume`: (...) for `u` of shape (..., D)."""
         return (self.exponent(u) * checks.positive("volume", volume)).exp()
 
     def sample(
@@ -60,23 +62,23 @@ class IndependentCoordinates(Parametric):
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """Draw independent vectors exactly, (*shape, dim); `dim` is a coordinate a law if None.
+        """Draw exact, independent vectors of shape (*shape, dim).
 
-        The other arguments are those of `Law.sample`.
+        `dim` is the number of laws if None. The other arguments are those of `Law.sample`.
         """
         size = checks.sizes("shape", shape)
         dim = len(self.laws) if dim is None else checks.count("dim", dim)
-        found = torch.empty(
+        samples = torch.empty(
             (*size, dim),
             dtype=checks.dtype(dtype),
             device=checks.generator_device(generator),
         )
-        for law, part in self._deal(found):
+        for law, part in self._split(samples):
             part.copy_(law.sample(part.shape, volume, None, generator, dtype))
-        return found
+        return samples
 
-    def _deal(self, vectors: Tensor) -> list[tuple[Law, Tensor]]:
-        """Each law with its coordinates of `vectors`."""
+    def _split(self, vectors: Tensor) -> list[tuple[Law, Tensor]]:
+        """Return pairs of a law and its coordinates of `vectors`."""
         count = len(self.laws)
         return [(law, vectors[..., n::count]) for n, law in enumerate(self.laws)]  # pyright: ignore
 

@@ -1,4 +1,4 @@
-"""Laplace jumps: the setting of the original experiments."""
+"""Laplace jumps, the jump law of the original experiments."""
 
 from typing import Any
 
@@ -10,14 +10,16 @@ from levyjepa.laws.poisson import Jumps, standard_gamma
 
 
 class LaplaceJumps(Jumps):
-    """Jumps of density alpha/2 exp(-alpha |x|): phi(u) = alpha^2 / (alpha^2 + u^2).
+    """Laplace jumps with characteristic function phi(u) = alpha^2 / (alpha^2 + u^2).
 
-    Their tau is exponential of rate alpha^2 / 2 (Kotz, Kozubowski and Podgórski, *The Laplace
-    Distribution*, 2001, 2.2).
+    The density of a jump is alpha/2 exp(-alpha |x|). The mixing variable tau is exponential with
+    rate alpha^2 / 2.
 
     Args:
-        alpha: the inverse of the mean absolute size of a jump.
-        learnable: make `alpha` trainable.
+        alpha: Inverse of the mean absolute size of a jump.
+        learnable: Whether `alpha` is trainable.
+
+    Source: Kotz, Kozubowski and Podgórski, *The Laplace Distribution*, 2001, section 2.2.
     """
 
     alpha = Positive()

@@ -1,4 +1,4 @@
-"""What a Lévy law is, and the sum of two."""
+"""The base class of all laws, and the law of a sum of increments."""
 
 import math
 from abc import ABC, abstractmethod
@@ -13,60 +13,65 @@ from levyjepa.laws.parametric import Parametric
 
 
 class Law(Parametric, ABC):
-    """The law of increments: over a cell of volume v, E exp(iux) = exp(v psi(u)).
+    """The law of a Lévy process: E exp(iux) = exp(v psi(u)) for increments x over volume v.
 
-    Every law here is Brownian motion run by a random clock: x = sqrt(T) z with z standard normal
-    and T, the clock, increasing with the cell's volume. So each is symmetric, has an isotropic
-    version in any dimension (z a vector, T common to its coordinates), and is given by psi and
-    by its clock.
+    Every law in this package is Brownian motion with a random clock: x = sqrt(T) z, where z is
+    standard normal and the clock T >= 0 increases with the volume. Such a law is symmetric. It
+    has an isotropic version in every dimension, where z is a vector and T is shared by its
+    coordinates. A subclass defines `psi`, `clock` and `clock_moments`.
     """
 
     @abstractmethod
     def psi(self, u: Tensor) -> Tensor:
-        """The exponent at float64 `u`, unit volume."""
+        """Return the exponent for a unit volume at float64 frequencies `u`."""
 
     @abstractmethod
     def clock_moments(self) -> tuple[Any, Any]:
-        """Mean and variance of the clock over a unit volume."""
+        """Return the mean and variance of the clock over a unit volume."""
 
     @abstractmethod
     def clock(self, volume: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Exact samples of the clock, one for each entry of `volume`."""
+        """Draw exact samples of the clock, one for each entry of `volume`."""
 
     def exponent(self, u: Tensor) -> Tensor:
-        """The exponent psi(u) of the characteristic function over a cell of unit volume.
+        """Return the exponent psi(u), the log characteristic function for a cell of unit volume.
 
         Args:
-            u: frequencies, any shape, floating point.
+            u: Floating-point frequencies of any shape.
 
         Returns:
-            psi(u), at most 0, of the shape of `u`; where its dtype cannot hold it, its lowest.
+            psi(u) <= 0, with the shape and dtype of `u`, clamped to the dtype's lowest number.
         """
         psi = self.psi(self.frequencies(u))
         return psi.clamp(torch.finfo(u.dtype).min, 0).to(u.dtype)
 
     def characteristic_function(self, u: Tensor, volume: float = 1.0) -> Tensor:
-        """E exp(iux) = exp(volume * psi(u)), real since every law here is symmetric.
+        """Return E exp(iux) = exp(volume psi(u)), which is real because the law is symmetric.
 
         Args:
-            u: frequencies, any shape, floating point.
-            volume: the cell's volume.
+            u: Floating-point frequencies of any shape.
+            volume: Volume of the cell.
+
+        Returns:
+            Values in [0, 1], with the shape and dtype of `u`.
         """
         return (self.exponent(u) * checks.positive("volume", volume)).exp()
 
     def variance(self, volume: float = 1.0) -> Any:
-        """The variance of a scalar increment: the clock's mean.
+        """Return the variance of a scalar increment, E T.
 
         Raises:
-            ValueError: the law has no variance.
+            ValueError: The law has no variance.
         """
         return self.clock_moments()[0] * checks.positive("volume", volume)
 
     def kurtosis(self, volume: float = 1.0) -> Any:
-        """The excess kurtosis of a scalar increment, 3 var T / (E T)^2; it falls as 1 / volume.
+        """Return the excess kurtosis of a scalar increment, 3 Var T / (E T)^2.
+
+        It is proportional to 1 / volume.
 
         Raises:
-            ValueError: the law has no fourth moment.
+            ValueError: The law has no fourth moment.
         """
         mean, variance = self.clock_moments()
         if variance == math.inf:
@@ -81,25 +86,24 @@ class Law(Parametric, ABC):
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """Draw independent increments exactly.
+        """Draw exact, independent increments.
 
         Args:
-            shape: how many, as a shape.
-            volume: the cell's volume.
-            dim: None for scalars; D for isotropic vectors of D coordinates, which share a clock
-                (a jump strikes them all).
-            generator: the source of randomness; its device is the samples' device.
-            dtype: of the result; torch's default if None.
+            shape: Shape of the batch of increments.
+            volume: Volume of the cell.
+            dim: None for scalars, or the number of coordinates of isotropic vectors. The
+                coordinates of a vector share a clock, so they jump together.
+            generator: Random number generator. Samples are drawn on its device.
+            dtype: Dtype of the samples, torch's default if None.
 
         Returns:
-            A tensor of shape `shape`, or `(*shape, dim)`; what its dtype cannot hold is its
-            largest number.
+            Samples of shape `shape`, or `(*shape, dim)`, clamped to the range of the dtype.
         """
         size = checks.sizes("shape", shape)
         vector = () if dim is None else (checks.count("dim", dim),)
         volume = checks.positive("volume", volume)
-        kind = checks.dtype(dtype)
-        limits, device = torch.finfo(kind), checks.generator_device(generator)
+        dtype = checks.dtype(dtype)
+        limits, device = torch.finfo(dtype), checks.generator_device(generator)
         with torch.no_grad():
             volumes = torch.full(size, volume, dtype=torch.float64, device=device)
             time = self.clock(volumes, generator).clamp_max(torch.finfo(torch.float64).max)
@@ -107,7 +111,7 @@ class Law(Parametric, ABC):
             z = torch.randn(
                 (*size, *vector), dtype=torch.float64, device=device, generator=generator
             )
-            return (time.sqrt() * z).clamp(limits.min, limits.max).to(kind)
+            return (time.sqrt() * z).clamp(limits.min, limits.max).to(dtype)
 
     def __add__(self, other: "Law") -> "Sum":
         if not isinstance(other, Law):
@@ -116,7 +120,13 @@ class Law(Parametric, ABC):
 
 
 class Sum(Law):
-    """The law of a sum of independent increments: exponents, and clocks, add."""
+    """The law of a sum of independent increments: psi(u) = psi_1(u) + psi_2(u) + ...
+
+    The clocks add as well.
+
+    Args:
+        laws: Two or more laws. Nested sums are flattened.
+    """
 
     def __init__(self, *laws: Law) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The normal inverse Gaussian process: infinitely many small jumps, semi-heavy tails."""
+"""The normal inverse Gaussian process: infinitely many small jumps and semi-heavy tails."""
 
 from typing import Any
 
@@ -10,16 +10,18 @@ from levyjepa.laws.parametric import Positive
 
 
 class NormalInverseGaussian(Law):
-    """Symmetric NIG increments, psi(u) = delta (alpha - sqrt(alpha^2 + u^2)).
+    """Symmetric NIG increments with exponent psi(u) = delta (alpha - sqrt(alpha^2 + u^2)).
 
-    Its clock is inverse Gaussian of mean delta v / alpha and shape (delta v)^2 (Barndorff-Nielsen,
-    *Normal inverse Gaussian distributions and stochastic volatility modelling*, 1997), drawn as by
-    Michael, Schucany and Haas, 1976.
+    The clock over a cell of volume v is inverse Gaussian, with mean delta v / alpha and shape
+    (delta v)^2.
 
     Args:
-        alpha: tails fall as exp(-alpha |x|).
-        delta: scale over a cell of unit volume.
-        learnable: make both trainable.
+        alpha: Decay rate of the tails, which fall as exp(-alpha |x|).
+        delta: Scale over a cell of unit volume.
+        learnable: Whether both parameters are trainable.
+
+    Source: Barndorff-Nielsen, *Normal inverse Gaussian distributions and stochastic volatility
+    modelling*, 1997. Sampling: Michael, Schucany and Haas, 1976.
     """
 
     alpha = Positive()
@@ -32,9 +34,8 @@ class NormalInverseGaussian(Law):
 
     def psi(self, u: Tensor) -> Tensor:
         alpha = torch.as_tensor(self.alpha, dtype=u.dtype, device=u.device)
-        return (
-            -self.delta * u * (u / (alpha + torch.hypot(u, alpha)))
-        )  # no difference of neighbours
+        # The same as delta (alpha - sqrt(alpha^2 + u^2)), without cancellation.
+        return -self.delta * u * (u / (alpha + torch.hypot(u, alpha)))
 
     def clock_moments(self) -> tuple[Any, Any]:
         return self.delta / self.alpha, self.delta / self.alpha**3
@@ -42,10 +43,10 @@ class NormalInverseGaussian(Law):
     def clock(self, volume: Tensor, generator: torch.Generator | None) -> Tensor:
         mean = float(self.delta) / float(self.alpha) * volume
         shape = (float(self.delta) * volume) ** 2
-        size = {"dtype": volume.dtype, "device": volume.device, "generator": generator}
-        y = mean * torch.randn(volume.shape, **size) ** 2 / (2 * shape)
-        # mean (1 + y - sqrt(y^2 + 2 y)), without the difference of near numbers
+        options = {"dtype": volume.dtype, "device": volume.device, "generator": generator}
+        y = mean * torch.randn(volume.shape, **options) ** 2 / (2 * shape)
+        # The same as mean (1 + y - sqrt(y^2 + 2 y)), without cancellation.
         small = mean / (1 + y + (y * (y + 2)).sqrt())
         return torch.where(
-            torch.rand(volume.shape, **size) <= mean / (mean + small), small, mean**2 / small
+            torch.rand(volume.shape, **options) <= mean / (mean + small), small, mean**2 / small
         )

@@ -1,4 +1,4 @@
-"""Positive parameters: plain numbers, or the exponential of something trainable."""
+"""Positive parameters, either constants or trainable."""
 
 import copy
 import math
@@ -11,18 +11,21 @@ from levyjepa import checks
 
 
 class Positive:
-    """A positive parameter of a `Parametric`, at most `most`.
+    """A positive parameter of a `Parametric`.
 
-    A float; when learnable, exp of a trainable log, or `most` times the sigmoid of a trainable
-    logit.
+    A constant parameter is a float. A trainable one is exp of a trainable logarithm or, if there
+    is a maximum, the maximum times the sigmoid of a trainable logit.
+
+    Args:
+        maximum: Largest value that is allowed.
     """
 
-    def __init__(self, most: float = math.inf) -> None:
-        self.most = most
+    def __init__(self, maximum: float = math.inf) -> None:
+        self.maximum = maximum
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
-        self.stored = f"{'log' if self.most == math.inf else 'logit'}_{name}"
+        self.raw_name = f"{'log' if self.maximum == math.inf else 'logit'}_{name}"
 
     @overload
     def __get__(self, module: None, owner: type) -> Self: ...
@@ -31,28 +34,32 @@ class Positive:
     def __get__(self, module: "Parametric | None", owner: type) -> Any:
         if module is None:
             return self
-        raw = module._parameters.get(self.stored)
+        raw = module._parameters.get(self.raw_name)
         if raw is None:
             return module.constants[self.name]
-        return raw.exp() if self.most == math.inf else self.most * raw.sigmoid()
+        return raw.exp() if self.maximum == math.inf else self.maximum * raw.sigmoid()
 
     def __set__(self, module: "Parametric", value: float) -> None:
         value = checks.positive(self.name, value)
-        if value > self.most or (value == self.most and module.learnable):
-            limit = f"below {self.most} to be learnable" if module.learnable else str(self.most)
-            raise ValueError(f"`{self.name}` must be at most {limit}, got {value}.")
+        if value > self.maximum or (value == self.maximum and module.learnable):
+            limit = "below" if module.learnable else "at most"
+            suffix = " to be learnable" if module.learnable else ""
+            raise ValueError(f"`{self.name}` must be {limit} {self.maximum}{suffix}, got {value}.")
         if module.learnable:
-            share = value if self.most == math.inf else value / (self.most - value)
-            module.register_parameter(self.stored, nn.Parameter(torch.tensor(math.log(share))))
+            odds = value if self.maximum == math.inf else value / (self.maximum - value)
+            module.register_parameter(self.raw_name, nn.Parameter(torch.tensor(math.log(odds))))
         else:
             module.constants[self.name] = value
 
 
 class Parametric(nn.Module):
-    """A module whose positive parameters are constants, or trainable when `learnable`.
+    """A module whose positive parameters are constants or, if `learnable`, trainable.
 
-    Constants are Python floats: they have no device and lose no precision. Trainable ones are
-    stored as logarithms, so that every step keeps them positive.
+    Constants are Python floats: they have no device and full precision. Trainable parameters are
+    stored as logarithms or logits, so they stay positive at every optimization step.
+
+    Args:
+        learnable: Whether the parameters are trainable.
     """
 
     def __init__(self, learnable: bool = False) -> None:
@@ -64,7 +71,7 @@ class Parametric(nn.Module):
 
     @classmethod
     def positives(cls) -> list[str]:
-        """The names of the positive parameters, in the order of the constructor."""
+        """Return the names of the positive parameters, in the order of the constructor."""
         return [
             name
             for base in reversed(cls.__mro__)
@@ -73,30 +80,30 @@ class Parametric(nn.Module):
         ]
 
     def learnable_copy(self) -> Self:
-        """A copy whose parameters, its parts' included, are trainable."""
+        """Return a copy in which all parameters, including those of its parts, are trainable."""
         return self._copy(learnable=True)
 
     def constant_copy(self) -> Self:
-        """A copy whose parameters, its parts' included, are constants."""
+        """Return a copy in which all parameters, including those of its parts, are constants."""
         return self._copy(learnable=False)
 
     def _copy(self, learnable: bool) -> Self:
         clone = copy.deepcopy(self)
         for module in clone.modules():
             if isinstance(module, Parametric) and module.learnable != learnable:
-                held = {name: getattr(module, name) for name in module.positives()}
+                values = {name: getattr(module, name) for name in module.positives()}
                 module.constants.clear()
                 module._parameters.clear()
                 module.learnable = learnable
-                for name, value in held.items():
+                for name, value in values.items():
                     setattr(module, name, value.item() if isinstance(value, Tensor) else value)
         return clone
 
     def frequencies(self, u: Tensor) -> Tensor:
-        """`u` in float64, once it is found to be floating point, finite and where the law is."""
+        """Return `u` in float64 if it is floating point, finite and on the law's device."""
         checks.floating("u", u)
-        remote = u.is_cuda or torch.compiler.is_compiling()  # to look would be to wait
-        if not remote and not u.isfinite().all():
+        unreadable = u.is_cuda or torch.compiler.is_compiling()  # reading values would synchronize
+        if not unreadable and not u.isfinite().all():
             raise ValueError("`u` must be finite, got NaN or infinity.")
         for parameter in self.parameters():
             if parameter.device not in (u.device, torch.device("cpu")):

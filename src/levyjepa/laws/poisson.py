@@ -1,4 +1,4 @@
-"""Compound Poisson: discrete jumps at random places."""
+"""Compound Poisson processes: finitely many jumps at random positions."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -9,36 +9,41 @@ from torch import Tensor
 from levyjepa.laws.law import Law
 from levyjepa.laws.parametric import Parametric, Positive
 
-MOST_JUMPS = 1e9  # that one call of `sample` may draw, one by one
+MAX_JUMPS = 1e9  # in one call of `sample`, which draws every jump
 
 
 class Jumps(Parametric, ABC):
-    """The law of one jump, sqrt(tau) z: z standard normal, tau a positive mixing variable."""
+    """The law of one jump: sqrt(tau) z, with z standard normal and a random tau > 0.
+
+    A subclass defines `phi`, `tau` and `tau_moments`.
+    """
 
     @abstractmethod
     def phi(self, u: Tensor) -> Tensor:
-        """The characteristic function E exp(-tau u^2 / 2) at float64 `u`."""
+        """Return the characteristic function E exp(-tau u^2 / 2) at float64 frequencies `u`."""
 
     @abstractmethod
     def tau_moments(self) -> tuple[Any, Any]:
-        """E tau and E tau^2."""
+        """Return E tau and E tau^2."""
 
     @abstractmethod
     def tau(self, n: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
-        """Exact samples of tau, (n,), float64."""
+        """Draw exact samples of tau: (n,), float64."""
 
     def characteristic_function(self, u: Tensor) -> Tensor:
-        """E exp(iux) for one jump x, at frequencies `u` of any shape."""
+        """Return E exp(iux) for one jump x, at floating-point frequencies `u` of any shape."""
         return self.phi(self.frequencies(u)).to(u.dtype)
 
 
 class CompoundPoisson(Law):
-    """A Poisson number of independent jumps, psi(u) = rate (phi(u) - 1).
+    """A Poisson number of independent jumps, with exponent psi(u) = rate (phi(u) - 1).
+
+    phi is the characteristic function of one jump.
 
     Args:
-        rate: expected jumps in a cell of unit volume.
-        jumps: the law of one jump.
-        learnable: make `rate` and the parameters of `jumps` trainable.
+        rate: Expected number of jumps in a cell of unit volume.
+        jumps: Law of one jump.
+        learnable: Whether `rate` and the parameters of `jumps` are trainable.
 
     >>> from levyjepa.laws import LaplaceJumps
     >>> law = CompoundPoisson(rate=2.0, jumps=LaplaceJumps(alpha=1.0))
@@ -64,9 +69,9 @@ class CompoundPoisson(Law):
 
     def clock(self, volume: Tensor, generator: torch.Generator | None) -> Tensor:
         expected = float(self.rate) * volume
-        if (total := float(expected.sum())) > MOST_JUMPS:
+        if (total := float(expected.sum())) > MAX_JUMPS:
             raise ValueError(
-                f"Samples must hold at most {MOST_JUMPS:.0e} jumps, {total:.3g} are expected."
+                f"Samples must have at most {MAX_JUMPS:.0e} jumps, got {total:.3g} expected jumps."
             )
         counts = torch.poisson(expected, generator=generator).long().flatten()
         cells = torch.arange(counts.numel(), device=counts.device).repeat_interleave(counts)
@@ -77,6 +82,6 @@ class CompoundPoisson(Law):
 def standard_gamma(
     shape: Any, n: int, generator: torch.Generator | None, device: torch.device
 ) -> Tensor:
-    """Samples of Gamma(shape, 1), (n,), float64."""
+    """Draw samples of Gamma(shape, 1): (n,), float64."""
     concentration = torch.full((n,), float(shape), dtype=torch.float64, device=device)
     return torch._standard_gamma(concentration, generator=generator)  # pyright: ignore

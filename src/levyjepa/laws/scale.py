@@ -1,4 +1,4 @@
-"""The unit that increments are measured in: a law in another one, and a law held in its own."""
+"""Laws on another scale, and laws that train their shape at a fixed scale."""
 
 from typing import Any, Self
 
@@ -13,12 +13,12 @@ from levyjepa.laws.poisson import CompoundPoisson, Jumps
 
 
 class Scaled(Law):
-    """`scale` times the increments of another law, psi(u) = psi_law(scale u).
+    """The law of `scale` times the increments of `law`: psi(u) = psi_law(scale u).
 
     Args:
-        scale: the factor.
-        law: of the increments before.
-        learnable: make `scale` and the parameters of `law` trainable.
+        scale: Factor of the increments.
+        law: Law of the increments before scaling.
+        learnable: Whether `scale` and the parameters of `law` are trainable.
     """
 
     scale = Positive()
@@ -26,7 +26,7 @@ class Scaled(Law):
     def __init__(self, scale: float, law: Law, learnable: bool = False) -> None:
         super().__init__(learnable)
         self.scale = scale
-        self.law = _law(law).learnable_copy() if learnable else _law(law)
+        self.law = _checked(law).learnable_copy() if learnable else _checked(law)
 
     def psi(self, u: Tensor) -> Tensor:
         return self.law.psi(self.scale * u)
@@ -40,12 +40,12 @@ class Scaled(Law):
 
 
 class ScaledJumps(Jumps):
-    """`scale` times the jumps of another law, phi(u) = phi_jumps(scale u).
+    """The law of `scale` times the jumps of `jumps`: phi(u) = phi_jumps(scale u).
 
     Args:
-        scale: the factor.
-        jumps: the law of the jumps before.
-        learnable: make `scale` and the parameters of `jumps` trainable.
+        scale: Factor of the jumps.
+        jumps: Law of a jump before scaling.
+        learnable: Whether `scale` and the parameters of `jumps` are trainable.
     """
 
     scale = Positive()
@@ -69,7 +69,7 @@ class ScaledJumps(Jumps):
 
 
 def rescaled(law: Law, scale: float) -> Law:
-    """`scale` times the increments of `law`, whose parameters are constants, part by part.
+    """Return the law of `scale` times the increments of a constant `law`, scaled part by part.
 
     >>> rescaled(Brownian(2.0), 0.5)
     Brownian(sigma=1.0)
@@ -84,20 +84,21 @@ def rescaled(law: Law, scale: float) -> Law:
 
 
 class Pinned(Law):
-    """A law whose shape is trained and whose scale is held: psi(at) = -1, whatever is learned.
+    """A law that trains its shape at a fixed scale: psi(at) = -1 at every step of training.
 
-    psi(u) = psi_law(s u), with s = r / at and r the root of psi_law(r) = -1. The root is found
-    anew at every call, by sections without a gradient and one Newton step with one, which makes
-    the gradient that of the implicit function; no device waits for it.
+    psi(u) = psi_law(s u) with s = r / at, where r is the root of psi_law(r) = -1. Every call
+    computes the root again: first by sectioning, without a gradient, then by one Newton step that
+    has the gradient of the implicit function r. It does not synchronize a GPU.
 
     Args:
-        law: where training begins; a copy of it is made trainable.
-        at: the frequency that is held, in inverse units of increments; if None, that at which the
-            exponent of `law` is -1, so that nothing is scaled at first.
+        law: The law at the start of training. The module trains a copy of it.
+        at: Frequency at which the exponent is -1, in inverse units of the increments. If None,
+            the frequency at which the exponent of `law` is -1, so that s = 1 at the start.
 
     Raises:
-        ValueError: the exponent never falls below -1: a jump in a unit volume or fewer, and
-            nothing else. On the CPU it is looked for at every call, as the rate may be trained.
+        ValueError: The exponent never falls below -1. This is so for compound Poisson laws with at
+            most one expected jump per unit volume and no other part. On the CPU every call checks
+            it, because training may change the rate.
 
     >>> law = Pinned(Brownian(2.0))
     >>> law.exponent(torch.tensor(law.at))
@@ -106,12 +107,12 @@ class Pinned(Law):
 
     def __init__(self, law: Law, at: float | None = None) -> None:
         super().__init__()
-        start = _unit_frequency(_law(law)).item()
+        start = _unit_frequency(_checked(law)).item()
         self.at = start if at is None else checks.positive("at", at)
         self.law = law.learnable_copy()
 
     def scale(self) -> Tensor:
-        """The factor s, of increments, by which the learned law is brought back to its scale."""
+        """Return s, the factor that brings the increments of the trained law back to its scale."""
         return _unit_frequency(self.law) / self.at
 
     def psi(self, u: Tensor) -> Tensor:
@@ -125,29 +126,29 @@ class Pinned(Law):
         return self.scale().item() ** 2 * self.law.clock(volume, generator)
 
     def constant_copy(self) -> Self:
-        """The law that was learned, in constants and without the pin: a sum of scaled parts."""
+        """Return the trained law with constant parameters, as a sum of scaled parts."""
         return rescaled(self.law.constant_copy(), self.scale().item())  # pyright: ignore
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(law={self.law!r}, at={self.at})"
 
 
-def _law(law: Any) -> Law:
+def _checked(law: Any) -> Law:
     if not isinstance(law, Law):
         raise TypeError(f"`law` must be a Law, got {law!r}.")
     return law
 
 
 def _unit_frequency(law: Law, reach: float = 230.0) -> Tensor:
-    """The frequency, from e^-230 to e^230, at which the exponent is -1; differentiable."""
+    """Return the frequency in [e^-reach, e^reach] at which the exponent is -1, differentiable."""
     parameter = next(law.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     steps = torch.arange(65, dtype=torch.float64, device=device)
     with torch.no_grad():
         start, width = torch.full_like(steps[:1], -reach), 2 * reach
-        looks = device.type == "cpu" and not torch.compiler.is_compiling()
-        if looks and not (law.psi((-start).exp()) < -1 - 1e-6).all():
-            raise ValueError(f"The exponent of `law` must fall below -1 for a scale, got {law!r}.")
+        readable = device.type == "cpu" and not torch.compiler.is_compiling()
+        if readable and not (law.psi((-start).exp()) < -1 - 1e-6).all():
+            raise ValueError(f"`law` must have an exponent that falls below -1, got {law!r}.")
         for _ in range(5):
             above = law.psi((start + width / 64 * steps).exp()) > -1
             start, width = start + width / 64 * (above.sum() - 1), width / 64

@@ -1,4 +1,4 @@
-"""Symmetric stable motion: jumps of all sizes, without a scale of their own."""
+"""Symmetric stable processes: jumps of all sizes, self-similar."""
 
 import math
 from typing import Any
@@ -11,18 +11,20 @@ from levyjepa.laws.parametric import Positive
 
 
 class Stable(Law):
-    """Symmetric stable increments, psi(u) = -|scale u|^alpha; alpha = 2 is Brownian, 1 Cauchy.
+    """Symmetric stable increments with exponent psi(u) = -|scale u|^alpha.
 
-    Its clock is a positive alpha/2-stable subordinator, drawn by Kanter's formula (*Stable
-    densities under change of scale and total variation inequalities*, 1975).
+    alpha = 2 is Brownian motion, alpha = 1 the Cauchy process. The clock is a positive stable
+    subordinator of index alpha/2.
 
     Args:
-        alpha: stability, at most 2; below 2 there is no variance.
-        scale: of an increment over a cell of unit volume.
-        learnable: make both trainable; `alpha` must then be below 2.
+        alpha: Stability index in (0, 2]. The variance is finite only for 2.
+        scale: Scale of an increment over a cell of unit volume.
+        learnable: Whether both parameters are trainable. `alpha` must then be below 2.
+
+    Source: Kanter, *Stable densities under change of scale and total variation inequalities*, 1975.
     """
 
-    alpha = Positive(most=2.0)
+    alpha = Positive(maximum=2.0)
     scale = Positive()
 
     def __init__(self, alpha: float, scale: float = 1.0, learnable: bool = False) -> None:
@@ -32,13 +34,13 @@ class Stable(Law):
 
     def psi(self, u: Tensor) -> Tensor:
         size = (self.scale * u).abs()
-        safe = torch.where(size > 0, size, 1.0)  # no slope at 0, where |u|^alpha has a cusp
+        safe = torch.where(size > 0, size, 1.0)  # no gradient at 0, where |u|^alpha has a cusp
         return torch.where(size > 0, -(safe**self.alpha), 0.0)
 
     def clock_moments(self) -> tuple[Any, Any]:
         if self.alpha < 2:
             raise ValueError(
-                f"The variance of Stable needs `alpha` of 2, got {float(self.alpha):.6g}."
+                f"`alpha` must be 2 for Stable to have a variance, got {float(self.alpha):.6g}."
             )
         return 2 * self.scale**2, 0.0
 

@@ -1,4 +1,4 @@
-"""Student-t jumps: power-law tails."""
+"""Student-t jumps, with power-law tails."""
 
 import math
 from typing import Any
@@ -11,14 +11,16 @@ from levyjepa.laws.poisson import Jumps, standard_gamma
 
 
 class StudentTJumps(Jumps):
-    """Student-t jumps of nu degrees of freedom, tau inverse-gamma(nu/2, nu/2).
+    """Student-t jumps with nu degrees of freedom.
 
-    phi(u) = 2 K_a(z) (z/2)^a / Gamma(a) with a = nu/2, z = sqrt(nu) |u| (Hurst, *The
-    characteristic function of the Student t distribution*, 1995).
+    phi(u) = 2 K_a(z) (z/2)^a / Gamma(a), with a = nu/2 and z = sqrt(nu) |u|. The mixing variable
+    tau is inverse-gamma(nu/2, nu/2).
 
     Args:
-        nu: degrees of freedom; the variance exists above 2, the kurtosis above 4.
-        learnable: make `nu` trainable.
+        nu: Degrees of freedom. The variance is finite above 2, the kurtosis above 4.
+        learnable: Whether `nu` is trainable.
+
+    Source: Hurst, *The characteristic function of the Student t distribution*, 1995.
     """
 
     nu = Positive()
@@ -29,13 +31,15 @@ class StudentTJumps(Jumps):
 
     def phi(self, u: Tensor) -> Tensor:
         nu = torch.as_tensor(self.nu, dtype=torch.float64, device=u.device)
-        nu = nu.clamp_max(1e7)  # within 1e-8 of normal
+        nu = nu.clamp_max(1e7)  # within 1e-8 of the normal law
         return torch.where(u == 0, 1.0, _matern(nu / 2, nu * u**2))
 
     def tau_moments(self) -> tuple[Any, Any]:
         nu = self.nu
         if nu <= 2:
-            raise ValueError(f"The variance of StudentTJumps needs `nu` above 2, got {float(nu)}.")
+            raise ValueError(
+                f"`nu` must be above 2 for StudentTJumps to have a variance, got {float(nu)}."
+            )
         mean = nu / (nu - 2)
         return mean, mean * nu / (nu - 4) if nu > 4 else math.inf
 
@@ -45,21 +49,22 @@ class StudentTJumps(Jumps):
 
 
 def _matern(a: Tensor, z2: Tensor, nodes: int = 512) -> Tensor:
-    """2 K_a(z) (z/2)^a / Gamma(a) at z^2 = `z2`, differentiable in both, without a Bessel function.
+    """Return 2 K_a(z) (z/2)^a / Gamma(a) at z^2 = `z2`, differentiable in `a` and `z2`.
 
-    K_a(z) is an integral of exp(-z cosh t + a t) over the line; measured from its peak,
-    t = asinh(a/z) + s, nothing is left that could overflow or cancel as z goes to 0:
+    K_a(z) is half the integral of exp(-z cosh t + a t) over the real line. The substitution
+    t = asinh(a/z) + s moves the peak of the integrand to s = 0. The result neither overflows nor
+    cancels as z goes to 0:
 
         log phi = a log((a + A)/2) - A - lgamma(a) + log I,            A = sqrt(a^2 + z^2),
         I = integral of exp(-(A - a)(cosh s - 1) - a (e^s - 1 - s)) ds.
 
-    The trapezoid rule on s = x + 1 - e^-x, which stretches the slow left tail, is exact to
-    rounding.
+    The integral is computed by the trapezoid rule in x, with s = x + 1 - e^-x. This stretches the
+    slowly falling left tail, and the rule is exact up to rounding.
     """
-    z2 = z2.clamp(1e-300, 1e16)  # neither end can be told from its limit
+    z2 = z2.clamp(1e-300, 1e16)  # the limits are reached at both ends
     big = (a**2 + z2).sqrt()
     gap = z2 / (a + big)
-    with torch.no_grad():  # where the integrand has fallen by e^-45, on either side
+    with torch.no_grad():  # on both sides to where the integrand has fallen by e^-45
         fall = 45 / a
         right = torch.acosh(1 + 45 / big)
         left = torch.minimum(torch.acosh(1 + 45 / gap), (fall + (fall**2 + 8 * fall).sqrt()) / 2)

@@ -1,4 +1,4 @@
-"""Variance-gamma jumps: Laplace jumps with a free shape."""
+"""Variance-gamma jumps, a family that contains Laplace jumps."""
 
 from typing import Any
 
@@ -10,15 +10,17 @@ from levyjepa.laws.poisson import Jumps, standard_gamma
 
 
 class VarianceGammaJumps(Jumps):
-    """Jumps whose tau is Gamma(k, beta): phi(u) = (beta / (beta + u^2/2))^k.
+    """Variance-gamma jumps with characteristic function phi(u) = (beta / (beta + u^2/2))^k.
 
-    k = 1 gives Laplace jumps of alpha = sqrt(2 beta); a smaller k, more small jumps and heavier
-    tails (Madan and Seneta, *The variance gamma model for share market returns*, 1990).
+    The mixing variable tau is Gamma(k, beta). k = 1 gives Laplace jumps with alpha =
+    sqrt(2 beta). A smaller k gives more small jumps and heavier tails.
 
     Args:
-        k: shape of tau.
-        beta: rate of tau.
-        learnable: make both trainable.
+        k: Shape of tau.
+        beta: Rate of tau.
+        learnable: Whether both parameters are trainable.
+
+    Source: Madan and Seneta, *The variance gamma model for share market returns*, 1990.
     """
 
     k = Positive()
