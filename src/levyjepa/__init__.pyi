@@ -18,7 +18,7 @@ from levyjepa.laws import VarianceGammaJumps as VarianceGammaJumps
 from levyjepa.laws import parse_law as parse_law
 from levyjepa.lattice import Stencil as Stencil
 from levyjepa.lattice import box as box
-from levyjepa.lattice import centres as centres
+from levyjepa.lattice import centers as centers
 from levyjepa.lattice import diamond as diamond
 from levyjepa.lattice import increments as increments
 from levyjepa.lattice import line as line

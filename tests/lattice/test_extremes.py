@@ -1,4 +1,4 @@
-"""Whatever the lattice is given: finite numbers, or an error that says what it wants."""
+"""Extreme and invalid arguments of the lattice: finite results, or errors that say why."""
 
 import math
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from levyjepa.lattice import (
     Stencil,
     box,
-    centres,
+    centers,
     diamond,
     increments,
     line,
@@ -65,7 +65,7 @@ def test_finite_fields_of_any_size_have_increments_and_gradients(stencil, dtype,
     (grad,) = torch.autograd.grad(moves.sum() + back.nan_to_num().sum(), field)
     assert grad.isfinite().all()
     shape = room(stencil, grid)
-    assert len(centres(stencil, grid)) == moves.shape[1] == overlaps(stencil, shape)[1.0]
+    assert len(centers(stencil, grid)) == moves.shape[1] == overlaps(stencil, shape)[1.0]
     assert sum(map(len, tilings(stencil, shape))) == moves.shape[1]
     sheet = sample_sheet(LAW, stencil, grid, 2, 1, torch.Generator().manual_seed(0), dtype)
     assert sheet.dtype == dtype
@@ -86,9 +86,9 @@ def test_any_arguments_make_a_stencil_or_a_clear_error(make, arguments):
 @quick(200)
 @given(anything, anything, anything, anything)
 def test_any_data_is_a_stencil_or_a_clear_error(offsets, signs, volume, steps):
-    for given_steps in (steps, ()):
+    for value in (steps, ()):
         with pytest.raises((ValueError, TypeError)):
-            Stencil(offsets, signs, volume, given_steps)
+            Stencil(offsets, signs, volume, value)
     with pytest.raises((ValueError, TypeError)):
         Stencil.from_steps(steps, volume)
 
@@ -96,15 +96,15 @@ def test_any_data_is_a_stencil_or_a_clear_error(offsets, signs, volume, steps):
 @quick(200)
 @given(stencils, anything, anything, anything)
 def test_any_grid_gives_a_sheet_or_a_clear_error(stencil, grid, channels, batch):
-    for ask in (
+    for call in (
         lambda: sample_sheet(LAW, stencil, grid, 2, 2),
         lambda: sample_sheet(LAW, stencil, (4,) * stencil.ndim, channels, 2),
         lambda: sample_sheet(LAW, stencil, (4,) * stencil.ndim, 2, batch),
-        lambda: centres(stencil, grid),
+        lambda: centers(stencil, grid),
         lambda: on_tokens(torch.ones(1, 4), stencil, grid),
     ):
         try:
-            ask()
+            call()
         except (ValueError, TypeError) as error:
             assert str(error)  # noqa: PT017
         except (MemoryError, RuntimeError) as error:

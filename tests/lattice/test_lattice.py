@@ -1,4 +1,7 @@
-"""Stencils, increments and sheets. Statistical tests: fixed seeds, `tests/conftest.py`'s rate."""
+"""Stencils, increments and sheets.
+
+Statistical tests have fixed seeds and the false-alarm rate of `tests/conftest.py`.
+"""
 
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ import torch
 from levyjepa.lattice import (
     Stencil,
     box,
-    centres,
+    centers,
     diamond,
     increments,
     line,
@@ -57,7 +60,7 @@ def test_increments_by_hand():
 
 
 @pytest.mark.parametrize("stencil", [box(2), diamond(2), line(2, 1, spacing=(1, 0.5))])
-def test_a_lifted_stencil_is_laid_in_every_frame(stencil):
+def test_a_lifted_stencil_applies_to_every_frame(stencil):
     clip = torch.randn(2, 3, 6, 7, 2)
     frames = increments(clip.flatten(0, 1), stencil).unflatten(0, (2, 3))
     assert torch.equal(increments(clip, stencil.lifted), frames.flatten(1, 2))
@@ -111,11 +114,11 @@ def test_tiled_cells_are_disjoint_and_fill_the_lattice(stencil, grid, false_alar
 @every_stencil
 def test_every_tiling_is_disjoint_and_together_they_are_all_positions(stencil, grid):
     shape = room(stencil, grid)
-    found = tilings(stencil, shape)
-    assert np.array_equal(found[0], tiling(stencil, shape))
-    assert sorted(np.concatenate(found).tolist()) == list(range(np.prod(shape)))
-    middles = centres(stencil, grid)
-    for cells in found:
+    parts = tilings(stencil, shape)
+    assert np.array_equal(parts[0], tiling(stencil, shape))
+    assert sorted(np.concatenate(parts).tolist()) == list(range(np.prod(shape)))
+    middles = centers(stencil, grid)
+    for cells in parts:
         apart = (middles[cells][:, None] - middles[cells]).abs()
         across = torch.tensor([step != 0 for step in np.abs(stencil.steps).sum(0)])
         level = apart[..., ~across].sum(-1) == 0  # cells of other rows are disjoint anyway
@@ -132,7 +135,7 @@ def test_every_tiling_is_disjoint_and_together_they_are_all_positions(stencil, g
     [
         (box(2), (6, 6), 1),
         (box(2, 2), (6, 6), 4),
-        (box(2, 4), (6, 6), 4),  # of 16 the grid has room for 2 x 2
+        (box(2, 4), (6, 6), 4),  # 16, but the grid has only 2 x 2 positions
         (box(3, 2), (5, 5, 5), 8),
         (diamond(), (6, 6), 2),
         (diamond(2), (9, 9), 8),
@@ -145,7 +148,7 @@ def test_how_many_tilings(stencil, grid, count):
 
 
 def touches(stencil, tokens, middles):
-    """Which tokens (row) lie in which closed cells (column), by the shapes' own formulas."""
+    """Which tokens (rows) lie in which closed cells (columns), by formulas for the shapes."""
     gap = (tokens[:, None] - middles).abs()
     size = max(map(max, stencil.steps))
     if stencil.offsets == diamond(size).offsets:
@@ -155,8 +158,8 @@ def touches(stencil, tokens, middles):
 
 
 @every_stencil
-def test_values_of_cells_come_back_to_the_tokens_that_they_touch(stencil, grid):
-    middles = centres(stencil, grid)
+def test_values_of_cells_are_averaged_over_the_tokens_that_they_touch(stencil, grid):
+    middles = centers(stencil, grid)
     n = len(middles)
     assert increments(torch.zeros(1, *grid, 1), stencil).shape[1] == n
     tokens = torch.from_numpy(np.indices(grid).reshape(len(grid), -1).T).double()
@@ -170,12 +173,12 @@ def test_values_of_cells_come_back_to_the_tokens_that_they_touch(stencil, grid):
     assert grad.isfinite().all()
 
 
-def test_cells_of_a_jump_are_laid_around_it():
+def test_cells_of_a_jump_are_centered_on_it():
     field = torch.zeros(1, 6, 7, 1, dtype=torch.float64)
     field[:, 3:, 4:] = 1.0  # one jump of the sheet, at the corner between tokens 2, 3 and 3, 4
     for stencil in (box(2), box(2, 2)):
         where = increments(field, stencil)[..., 0] != 0
-        middle = centres(stencil, (6, 7))[where[0]].mean(0)
+        middle = centers(stencil, (6, 7))[where[0]].mean(0)
         assert middle.tolist() == [2.5, 3.5]
         back = on_tokens(where.double(), stencil, (6, 7))[0]
         assert {tuple(at) for at in (back == back.max()).nonzero().tolist()} == {
@@ -188,7 +191,7 @@ def test_cells_of_a_jump_are_laid_around_it():
     assert corners.tolist() == [[0, 0], [0, 5], [4, 0], [4, 5]]
 
 
-def test_neighbouring_diamonds_share_a_quarter():
+def test_neighboring_diamonds_share_a_quarter():
     field = sample_sheet(
         Brownian(1.0), diamond(), (3, 4), 1, 20_000, torch.Generator().manual_seed(0)
     )
@@ -196,43 +199,43 @@ def test_neighbouring_diamonds_share_a_quarter():
     assert torch.corrcoef(x.T)[0, 1].item() == pytest.approx(0.25, abs=0.03)
 
 
-def test_mixed_differences_are_blind_to_straight_edges_and_lines_are_not():
+def test_lines_detect_straight_edges_and_boxes_do_not():
     edge = torch.zeros(1, 8, 8, 1)
     edge[:, 4:] = 1
     assert increments(edge, box(2)).abs().max() == 0
     assert increments(edge, line(2, 0)).abs().max() == 1
 
 
-def test_text():
+def test_parse_stencils():
     assert parse_stencils("box(2, side=2)") == (box(2, 2),)
     with pytest.raises(ValueError, match="not a stencil"):
         parse_stencils("circle(2)")
 
 
-def test_bad_input_is_named():
+def test_errors_name_invalid_input():
     with pytest.raises(ValueError, match=r"at least \(2, 2\) for this stencil, got \(1, 5\)"):
         increments(torch.randn(1, 1, 5, 2), box(2))
     with pytest.raises(ValueError, match="for a stencil of 2 axes"):
         increments(torch.randn(1, 5, 2), box(2))
     with pytest.raises(TypeError, match="floating-point"):
         increments(torch.ones(1, 5, 5, 2, dtype=torch.long), box(2))
-    with pytest.raises(ValueError, match="add to 0"):
+    with pytest.raises(ValueError, match="sum to 0"):
         Stencil(((0,), (1,)), (1, 1), 1.0)
     with pytest.raises(ValueError, match="`volume` must be positive"):
         Stencil(((0,), (1,)), (-1, 1), -1.0)
-    with pytest.raises(ValueError, match="do not make"):
+    with pytest.raises(ValueError, match="`steps` must define"):
         Stencil(((0,), (1,)), (-1, 1), 1.0, ((2,),))
     with pytest.raises(ValueError, match="`grid` must be 2 positive sizes for this stencil"):
-        centres(box(2), (3, 3, 3))
+        centers(box(2), (3, 3, 3))
     with pytest.raises(ValueError, match="`grid` must be 2 positive sizes for this stencil"):
         sample_sheet(LAW, box(2), (0, 3))
     with pytest.raises(TypeError, match="`grid` must be an integer"):
-        centres(box(2), (3, 3.0))  # pyright: ignore
+        centers(box(2), (3, 3.0))  # pyright: ignore
     with pytest.raises(ValueError, match=r"`values` must be \(B, 4\)"):
         on_tokens(torch.ones(1, 5), box(2), (3, 3))
-    with pytest.raises(ValueError, match="no tiling"):
+    with pytest.raises(ValueError, match="`steps` must be set"):
         on_tokens(torch.ones(1, 4), Stencil(((0,), (1,)), (-1, 1), 1.0), (5,))
-    with pytest.raises(ValueError, match="no tiling"):
+    with pytest.raises(ValueError, match="`steps` must be set"):
         increments(torch.randn(1, 5, 2), Stencil(((0,), (1,)), (-1, 1), 1.0), disjoint=True)
     for bad in (0, -1):
         with pytest.raises(ValueError, match="at least 1"):

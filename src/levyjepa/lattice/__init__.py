@@ -1,10 +1,10 @@
-"""From a grid of tokens to increments and their cell volume."""
+"""Increments of fields on a grid of tokens, and the stencils that define them."""
 
 from collections.abc import Sequence
 
 from levyjepa.expression import evaluate
 from levyjepa.lattice.field import (
-    centres,
+    centers,
     increments,
     on_tokens,
     overlaps,
@@ -19,7 +19,7 @@ from levyjepa.lattice.stencil import Stencil, box, diamond, line
 __all__ = [
     "Stencil",
     "box",
-    "centres",
+    "centers",
     "diamond",
     "increments",
     "line",
@@ -35,14 +35,14 @@ __all__ = [
 
 
 def parse_stencils(text: str | Sequence[str]) -> tuple[Stencil, ...]:
-    """Return the stencils that a text names, one or several with commas between them.
+    """Return the stencils that a text lists.
 
     Args:
-        text: Such as "box(2), line(2, axis=0)", or a sequence of such texts.
+        text: One or more stencils, such as "box(2), line(2, axis=0)", or a sequence of such texts.
 
     Raises:
-        TypeError: It is not text.
-        ValueError: It does not name stencils.
+        TypeError: `text` is neither a string nor a sequence of strings.
+        ValueError: `text` does not list stencils.
 
     >>> parse_stencils("box(2, side=2), diamond()") == (box(2, side=2), diamond())
     True
@@ -50,9 +50,9 @@ def parse_stencils(text: str | Sequence[str]) -> tuple[Stencil, ...]:
     if isinstance(text, Sequence) and not isinstance(text, str):
         return tuple(stencil for part in text for stencil in parse_stencils(part))
     if not isinstance(text, str):
-        raise TypeError(f"`text` must be a string or several, got {text!r}.")
+        raise TypeError(f"`text` must be a string or a sequence of strings, got {text!r}.")
     parsed = evaluate(text, {"box": box, "diamond": diamond, "line": line}, "stencil")
     stencils = parsed if isinstance(parsed, tuple) else (parsed,)
     if not stencils or not all(isinstance(stencil, Stencil) for stencil in stencils):
-        raise ValueError(f"{text!r} must name stencils, such as 'box(2), diamond()'.")
+        raise ValueError(f"`text` must list stencils, such as 'box(2), diamond()', got {text!r}.")
     return stencils

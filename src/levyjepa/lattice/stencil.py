@@ -1,4 +1,4 @@
-"""Stencils as data: which lattice sites make an increment, with which signs, over which volume."""
+"""Stencils: the lattice sites of an increment, their signs and the volume of the cell."""
 
 import itertools
 import math
@@ -17,14 +17,19 @@ Offset = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Stencil:
-    """An increment: the signed sum of a field at `offsets`, over a cell of volume `volume`.
+    """A finite-difference stencil: an increment is the signed sum of a field at `offsets`.
 
     Args:
-        offsets: lattice sites, relative to where the stencil is laid; one tuple of integers each.
-        signs: +1 or -1 each, adding to 0, so that a constant field has no increments.
-        volume: the volume of the cell, whose increment it is.
-        steps: the lattice vectors along which first differences are taken in turn; they tile the
-            lattice with disjoint cells. Left out, the stencil is not known to tile.
+        offsets: Lattice sites relative to the stencil's position, as tuples of integers.
+        signs: +1 or -1 for each offset. They sum to 0, so increments of a constant field are 0.
+        volume: Volume of the cell that the offsets span.
+        steps: Lattice vectors along which first differences are taken in turn. Cells shifted by
+            them tile the lattice. Without steps, functions that need a tiling raise an error.
+
+    Raises:
+        TypeError: An offset, sign or step is not an integer.
+        ValueError: The arguments do not define an increment, or `steps` do not define `offsets`
+            and `signs`.
     """
 
     offsets: tuple[Offset, ...]
@@ -38,43 +43,55 @@ class Stencil:
         object.__setattr__(self, "signs", _vectors("signs", (self.signs,))[0])
         if not self.offsets or len(self.offsets) != len(self.signs):
             raise ValueError(
-                f"`offsets` and `signs` must be equally many, got {len(self.offsets)} "
+                f"`offsets` and `signs` must have the same length, got {len(self.offsets)} "
                 f"and {len(self.signs)}."
             )
         if len({len(offset) for offset in self.offsets}) != 1 or not self.offsets[0]:
-            raise ValueError(f"`offsets` must have one length, got {self.offsets}.")
+            raise ValueError(f"`offsets` must all have the same length, got {self.offsets}.")
         if len(set(self.offsets)) != len(self.offsets):
-            raise ValueError(f"`offsets` must differ, got {self.offsets}.")
+            raise ValueError(f"`offsets` must be distinct, got {self.offsets}.")
         if any(sign not in (-1, 1) for sign in self.signs) or sum(self.signs) != 0:
-            raise ValueError(f"`signs` must be +1 and -1 and add to 0, got {self.signs}.")
+            raise ValueError(f"`signs` must be +1 or -1 and sum to 0, got {self.signs}.")
         checks.positive("volume", self.volume)
         if self.steps and _corners(self.steps) != dict(zip(self.offsets, self.signs, strict=True)):
-            raise ValueError(f"`steps` {self.steps} do not make these `offsets` and `signs`.")
+            raise ValueError(f"`steps` must define `offsets` and `signs`, got {self.steps}.")
 
     @classmethod
-    def from_steps(cls, steps: Sequence[Offset], spacing: Sequence[float] | None = None) -> "Stencil":
-        """The stencil of first differences along each of `steps` in turn.
+    def from_steps(
+        cls, steps: Sequence[Offset], spacing: Sequence[float] | None = None
+    ) -> "Stencil":
+        """Return the stencil that takes first differences along each of `steps` in turn.
 
-        Its volume is that of the parallelepiped they span, sqrt(det(S P^2 S^T)), with P the
-        diagonal of `spacing`, the length of one lattice step along each axis (1 if None).
+        Its volume is sqrt(det(S P^2 S^T)), that of the parallelepiped with the edges S P. Here S
+        has the steps as rows, and P is the diagonal matrix of `spacing`.
+
+        Args:
+            steps: Linearly independent lattice vectors.
+            spacing: Length of a lattice step along each axis, 1 if None.
+
+        Raises:
+            ValueError: The steps are linearly dependent or of different lengths.
         """
         steps = _vectors("steps", steps)
         if not steps or len({len(step) for step in steps}) != 1 or not steps[0]:
-            raise ValueError(f"`steps` must be vectors of one length, got {steps}.")
+            raise ValueError(f"`steps` must be vectors of the same length, got {steps}.")
         ndim = len(steps[0])
-        spacings = (1.0,) * ndim if spacing is None else tuple(checks.positive("spacing", p) for p in spacing)
-        if len(spacings) != ndim:
-            raise ValueError(f"`spacing` must have a length for each of {ndim} axes, got {spacings}.")
+        spacing = (1.0,) * ndim if spacing is None else spacing
+        lengths = tuple(checks.positive("spacing", length) for length in spacing)
+        if len(lengths) != ndim:
+            raise ValueError(
+                f"`spacing` must have an entry for each of {ndim} axes, got {lengths}."
+            )
         if np.linalg.matrix_rank(np.array(steps)) < len(steps):
-            raise ValueError(f"`steps` must span a volume, got {steps}.")
-        scaled = np.array(steps) * np.array(spacings)
+            raise ValueError(f"`steps` must be linearly independent, got {steps}.")
+        scaled = np.array(steps) * np.array(lengths)
         volume = math.sqrt(max(float(np.linalg.det(scaled @ scaled.T)), 0.0))
         corners = _corners(steps)
         return cls(tuple(corners), tuple(corners.values()), float(f"{volume:.12g}"), steps)
 
     @property
     def lifted(self) -> "Stencil":
-        """The same cell, of the same volume, in every frame: an axis of time before its own.
+        """The same stencil within every frame: a time axis comes first, the volume stays the same.
 
         >>> box(2).lifted.offsets
         ((0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1))
@@ -84,37 +101,37 @@ class Stencil:
 
     @property
     def ndim(self) -> int:
-        """How many axes the lattice has."""
+        """Number of axes of the lattice."""
         return len(self.offsets[0])
 
     @property
     def extent(self) -> Offset:
-        """How far it reaches along each axis: a grid of n sites holds n - extent positions."""
+        """Size along each axis: on a grid of n sites the stencil fits at n - extent positions."""
         return tuple(max(axis) - min(axis) for axis in zip(*self.offsets, strict=True))
 
     @cached_property
     def touched(self) -> tuple[Offset, ...]:
-        """The lattice sites in the cell or on its boundary, relative to where it is laid.
+        """Lattice sites in the cell and on its boundary, relative to the stencil's position.
 
         >>> box(2).touched == box(2).offsets, diamond().touched
         (True, ((0, 1), (1, 0), (1, 1), (1, 2), (2, 1)))
         """
-        origin = -np.minimum(self.steps, 0).sum(0)  # the corner that the steps lead away from
+        origin = -np.minimum(self.steps, 0).sum(0)  # the corner where all steps start
         sites = np.indices([n + 1 for n in self.extent]).reshape(self.ndim, -1).T
         along, across = np.split(
             ((sites - origin) @ np.linalg.inv(self.basis)).round(9), [len(self.steps)], 1
         )
-        within = ((along >= 0) & (along <= 1)).all(1) & (across == 0).all(1)
-        return tuple(tuple(int(n) for n in site) for site in sites[within])
+        inside = ((along >= 0) & (along <= 1)).all(1) & (across == 0).all(1)
+        return tuple(tuple(int(n) for n in site) for site in sites[inside])
 
     @cached_property
     def basis(self) -> np.ndarray:
-        """Integer vectors (ndim, ndim), rows: moved by their combinations, cells tile the lattice.
+        """Basis (ndim, ndim) of the shifts that tile the lattice with cells, one per row.
 
-        The steps themselves; axes that they do not reach are completed by single steps.
+        It consists of the steps and, for axes that they do not span, of unit vectors.
         """
         if not self.steps:
-            raise ValueError("A stencil without `steps` has no tiling and no known cell.")
+            raise ValueError("`steps` must be set for a stencil that tiles the lattice, got none.")
         rows = list(self.steps)
         for axis in range(self.ndim):
             unit = tuple(int(axis == n) for n in range(self.ndim))
@@ -124,7 +141,7 @@ class Stencil:
 
 
 def _vectors(name: str, value: Any) -> tuple[Offset, ...]:
-    """`value` as tuples of integers; raise if it is something else."""
+    """Return `value` as tuples of integers; raise otherwise."""
     try:
         rows = [tuple(row) for row in value]
     except TypeError:
@@ -135,19 +152,27 @@ def _vectors(name: str, value: Any) -> tuple[Offset, ...]:
 
 
 def _corners(steps: Sequence[Offset]) -> dict[Offset, int]:
-    """The corners of the cell, each with its sign, moved so that the least coordinate is 0."""
+    """Return the cell's corners and their signs, with 0 as the smallest coordinate on each axis."""
     corners = {}
-    for chosen in itertools.product((0, 1), repeat=len(steps)):
-        corner = tuple(int(n) for n in np.array(chosen) @ np.array(steps))
+    for coefficients in itertools.product((0, 1), repeat=len(steps)):
+        corner = tuple(int(n) for n in np.array(coefficients) @ np.array(steps))
         if corner in corners:
-            raise ValueError(f"`steps` must be independent, got {tuple(steps)}.")
-        corners[corner] = (-1) ** (len(steps) - sum(chosen))
+            raise ValueError(f"`steps` must be linearly independent, got {tuple(steps)}.")
+        corners[corner] = (-1) ** (len(steps) - sum(coefficients))
     low = np.min(list(corners), axis=0)
     return {tuple(int(n) for n in np.array(c) - low): sign for c, sign in corners.items()}
 
 
 def box(ndim: int = 2, side: int = 1, spacing: Sequence[float] | None = None) -> Stencil:
-    """The mixed difference over a cell of `side` lattice steps along each axis, volume side^ndim.
+    """Return the mixed difference over a cube of `side` lattice steps along each axis.
+
+    In two dimensions it is A(y, x) - A(y, x+s) - A(y+s, x) + A(y+s, x+s). The volume is side^ndim
+    with unit spacing.
+
+    Args:
+        ndim: Number of axes of the lattice.
+        side: Length of the cell along each axis, in lattice steps.
+        spacing: Length of a lattice step along each axis, 1 if None.
 
     >>> box(2).offsets, box(2).signs, box(3, side=2).volume
     (((0, 0), (0, 1), (1, 0), (1, 1)), (1, -1, -1, 1), 8.0)
@@ -158,7 +183,13 @@ def box(ndim: int = 2, side: int = 1, spacing: Sequence[float] | None = None) ->
 
 
 def diamond(side: int = 1, spacing: Sequence[float] | None = None) -> Stencil:
-    """The mixed difference at 45 degrees, A(x-s,y) - A(x,y-s) - A(x,y+s) + A(x+s,y), volume 2 s^2.
+    """Return the mixed difference over a square rotated by 45 degrees, in two dimensions.
+
+    It is A(y-s, x) - A(y, x-s) - A(y, x+s) + A(y+s, x). The volume is 2 s^2 with unit spacing.
+
+    Args:
+        side: Half a diagonal of the cell, in lattice steps.
+        spacing: Length of a lattice step along both axes, 1 if None.
 
     >>> diamond().volume
     2.0
@@ -170,10 +201,17 @@ def diamond(side: int = 1, spacing: Sequence[float] | None = None) -> Stencil:
 def line(
     ndim: int = 1, axis: int = 0, length: int = 1, spacing: Sequence[float] | None = None
 ) -> Stencil:
-    """The first difference over `length` steps along one axis, volume `length`.
+    """Return the first difference over `length` lattice steps along one axis.
 
-    It asks every row, column or time line to be a Lévy process, so it sees straight edges along
-    an axis, to which the mixed difference is blind.
+    A prior with this stencil models every line along the axis, such as a row or a token's history
+    in time, as a Lévy process. It detects straight edges that cross the axis at a right angle,
+    where `box` gives 0. The volume is `length` with unit spacing.
+
+    Args:
+        ndim: Number of axes of the lattice.
+        axis: Axis of the difference.
+        length: Number of lattice steps.
+        spacing: Length of a lattice step along each axis, 1 if None.
 
     >>> line(2, axis=1, length=3).volume
     3.0
