@@ -1,4 +1,4 @@
-"""Densities against scipy and closed forms, from the peak to the far tails."""
+"""Densities against scipy and closed forms, from the peak to the tails."""
 
 import numpy as np
 import pytest
@@ -39,15 +39,15 @@ def log_laplace_twice(x):  # a gamma clock of shape 2: (1 + 2|x|) / 2 e^(-2|x|)
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_equals_the_known_density_at_volume_2(law, log_pdf, near, far):
+def test_known_densities_at_volume_2(law, log_pdf, near, far):
     x = np.linspace(-5, 5, 41)
     assert np.allclose(log_density(torch.from_numpy(x), law, 2.0).numpy(), log_pdf(x), atol=near)
     got = log_density(torch.tensor([far], dtype=torch.float64), law, 2.0).item()
     assert got == pytest.approx(log_pdf(far), abs=2e-3)
 
 
-def test_tails_beyond_the_table_go_on():
-    """A power stays a power: Cauchy within a factor 2 up to a million scales."""
+def test_extrapolated_tails():
+    """A power law is extrapolated as one: Cauchy is within a factor 2 up to a million scales."""
     x = torch.logspace(0, 6, 25, dtype=torch.float64)
     assert np.allclose(log_density(x, Stable(1.0)), stats.cauchy.logpdf(x), atol=0.7)
     for law in (Brownian(1.0), MIXED, NormalInverseGaussian(1.0, 1.0)):
@@ -57,7 +57,7 @@ def test_tails_beyond_the_table_go_on():
 
 
 @pytest.mark.parametrize("law", LAWS, ids=repr)
-def test_integrates_to_one_or_is_refused(law):
+def test_integrates_to_one_or_is_an_error(law):
     if has_atom(law):
         with pytest.raises(ValueError, match="atom at 0"):
             log_density(torch.zeros(3), law)
@@ -88,7 +88,7 @@ def test_extreme_samples_give_finite_values_and_gradients(dtype):
 
 
 @pytest.mark.parametrize("law", [law for law in LAWS if not has_atom(law)], ids=repr)
-def test_slopes_are_those_of_small_steps(law):
+def test_gradients_equal_finite_differences(law):
     x = torch.tensor([0.4, 1.5], dtype=torch.float64, requires_grad=True)
     trained = law.learnable_copy().double()
     inputs, h = [x, *trained.parameters()], 1e-5
@@ -102,7 +102,7 @@ def test_slopes_are_those_of_small_steps(law):
         assert gradient.sum().item() == pytest.approx((ends[0] - ends[1]) / (2 * h), abs=2e-4)
 
 
-def test_bad_input_is_named():
+def test_errors_name_invalid_input():
     with pytest.raises(TypeError, match="floating-point"):
         log_density(torch.arange(3), MIXED)
     with pytest.raises(ValueError, match="must be finite"):

@@ -1,4 +1,4 @@
-"""Whatever inference is given: finite numbers, or an error that says what it wants."""
+"""Extreme and invalid arguments of inference: results are finite, or an error says why not."""
 
 import math
 
@@ -22,7 +22,7 @@ from levyjepa.laws import (
 )
 
 LAW = Brownian(0.3) + CompoundPoisson(0.5, LaplaceJumps(1.0))
-MAKERS = {  # each from two positive numbers
+MAKERS = {  # laws from two positive numbers
     "brownian": lambda a, b: Brownian(a),
     "jumps": lambda a, b: CompoundPoisson(a, GaussianJumps(b)),
     "student": lambda a, b: CompoundPoisson(a, StudentTJumps(b)),
@@ -31,11 +31,11 @@ MAKERS = {  # each from two positive numbers
     "normal inverse Gaussian": NormalInverseGaussian,
     "variance-gamma": VarianceGamma,
 }
-REFUSALS = r"^(`law` must (have|be)|Samples must hold at most|`alpha` must be at most)"
+REFUSALS = r"^(`law` must (have|be)|Samples must have at most|`alpha` must be (at most|below))"
 
 
-def magnitudes(most):
-    return st.floats(-most, most).map(lambda power: 10.0**power)
+def magnitudes(largest):
+    return st.floats(-largest, largest).map(lambda power: 10.0**power)
 
 
 def quick(n):
@@ -54,10 +54,10 @@ def samples(size, dtype):
     return x.clamp(limits.min, limits.max).to(dtype).requires_grad_()
 
 
-def answer(door, *arguments):
-    """What the door gives, or None where it says clearly that it does not."""
+def call(function, *arguments):
+    """Return what the function returns, or None if it raises an expected error."""
     try:
-        return door(*arguments)
+        return function(*arguments)
     except ValueError as error:
         with pytest.raises(ValueError, match=REFUSALS):
             raise error
@@ -68,7 +68,7 @@ def answer(door, *arguments):
 @given(kinds, magnitudes(30), magnitudes(30), magnitudes(30), magnitudes(30), dtypes)
 def test_finite_samples_have_finite_densities(kind, a, b, volume, size, dtype):
     x = samples(size, dtype)
-    found = answer(log_density, x, MAKERS[kind](a, b), volume)
+    found = call(log_density, x, MAKERS[kind](a, b), volume)
     if found is not None:
         assert found.dtype == dtype
         assert found.isfinite().all()
@@ -85,20 +85,20 @@ def test_jumps_have_probabilities(a, b, volume, size, dtype, isotropic):
     assert torch.autograd.grad(found.sum(), x)[0].isfinite().all()
 
 
-def test_rare_jumps_are_found_as_surely_as_their_size_says():
+def test_probability_of_very_rare_jumps():
     """One jump in 1e12 cells of variance 1, against 20 deviations, normal log densities by hand."""
     law = Brownian(1.0) + CompoundPoisson(1e-12, GaussianJumps(20.0))
     x = torch.tensor([[2.0, 0.0], [20.0, 0.0]], dtype=torch.float64)
-    calm = -x.square().sum(-1) / 2
+    no_jump = -x.square().sum(-1) / 2
     jump = -x.square().sum(-1) / 2 / 401 - math.log(401) + math.log(1e-12)
-    want = torch.sigmoid(jump - calm)
+    want = torch.sigmoid(jump - no_jump)
     assert torch.allclose(jump_probability(x, law, isotropic=True), want, rtol=1e-2)
 
 
 @quick(30)
 @given(kinds, magnitudes(30), magnitudes(30), magnitudes(30), magnitudes(30), dtypes)
 def test_any_law_can_be_tested(kind, a, b, volume, size, dtype):
-    found = answer(goodness_of_fit, samples(size, dtype), MAKERS[kind](a, b), volume, None, 9)
+    found = call(goodness_of_fit, samples(size, dtype), MAKERS[kind](a, b), volume, None, 9)
     if found is not None:
         assert 0 <= found.statistic < math.inf
         assert 0.1 <= found.p_value <= 1
@@ -110,7 +110,7 @@ def test_fits_are_finite(kind, a, b, volume, size, alike):
     x = torch.ones(40) if alike else torch.randn(40, generator=torch.Generator().manual_seed(0))
     x = (size * x.double()).requires_grad_()
     for law, method in ((Brownian(a), "likelihood"), (MAKERS[kind](a, b), "ecf")):
-        found = answer(fit, x, law, volume, method)
+        found = call(fit, x, law, volume, method)
         if found is not None:
             assert all(0 < value < math.inf for value in found.parameters.values())
             assert all(error >= 0 for error in found.standard_errors.values())
@@ -126,8 +126,8 @@ numbers = st.one_of(
 
 @quick(120)
 @given(st.sampled_from([log_density, fit, goodness_of_fit, jump_probability]), st.data())
-def test_other_arguments_are_refused_by_name(door, data):
-    """One argument of one door is bad."""
+def test_errors_name_the_invalid_argument(function, data):
+    """One argument of one function is invalid."""
     bad = {
         "samples": st.one_of(
             st.sampled_from([ONE.long(), ONE.bool(), ONE * 1j, [1.0], None, 1.0, np.ones(20)]),
@@ -141,7 +141,7 @@ def test_other_arguments_are_refused_by_name(door, data):
     name = data.draw(st.sampled_from(sorted(bad)))
     arguments = {"samples": ONE, "law": LAW, "volume": 1.0}
     with pytest.raises((ValueError, TypeError), match=f"^`{name}` must "):
-        door(**{**arguments, name: data.draw(bad[name])})
+        function(**{**arguments, name: data.draw(bad[name])})
 
 
 def test_a_scalar_is_no_vector():

@@ -1,4 +1,4 @@
-"""Fits: recovered parameters, intervals that cover, honest errors."""
+"""Fits: recovered parameters, coverage of intervals, standard errors."""
 
 import copy
 
@@ -22,7 +22,7 @@ MIXED = Brownian(0.3) + CompoundPoisson(0.5, LaplaceJumps(1.0))
 NIG = NormalInverseGaussian(1.5, 0.8)
 
 
-def draw(law, n, seed=0, volume=1.0):
+def sample(law, n, seed=0, volume=1.0):
     generator = torch.Generator().manual_seed(seed)
     return law.sample((n,), volume, generator=generator, dtype=torch.float64)
 
@@ -33,35 +33,37 @@ def true(law, name):
 
 
 def test_gaussian_fit_is_the_closed_form():
-    x = draw(Brownian(0.6), 3000, volume=2.0)
-    found = fit(x, Brownian(1.0), volume=2.0)
+    x = sample(Brownian(0.6), 3000, volume=2.0)
+    result = fit(x, Brownian(1.0), volume=2.0)
     sigma = x.square().mean().sqrt().item() / 2**0.5
-    assert found.parameters["sigma"] == pytest.approx(sigma, rel=1e-5)
-    assert found.standard_errors["sigma"] == pytest.approx(sigma / (2 * 3000) ** 0.5, rel=1e-2)
+    assert result.parameters["sigma"] == pytest.approx(sigma, rel=1e-5)
+    assert result.standard_errors["sigma"] == pytest.approx(sigma / (2 * 3000) ** 0.5, rel=1e-2)
     want = stats.norm(scale=sigma * 2**0.5).logpdf(x.numpy()).sum()
-    assert found.log_likelihood == pytest.approx(want, rel=1e-6)
-    assert found.n == 3000
+    assert result.log_likelihood == pytest.approx(want, rel=1e-6)
+    assert result.n == 3000
 
 
-def test_a_fit_serves_as_its_law():
-    found = fit(draw(MIXED, 500), MIXED)
-    assert copy.deepcopy(found).law.laws[0].sigma == found.laws[0].sigma
-    assert not list(found.law.parameters())
-    assert found.variance() == found.law.variance()
+def test_a_fit_has_the_attributes_of_its_law():
+    result = fit(sample(MIXED, 500), MIXED)
+    assert copy.deepcopy(result).law.laws[0].sigma == result.laws[0].sigma
+    assert not list(result.law.parameters())
+    assert result.variance() == result.law.variance()
     assert MIXED.laws[0].sigma == 0.3
     with pytest.raises(AttributeError):
-        found.colour  # noqa: B018
+        result.color  # noqa: B018
 
 
 def test_intervals_cover_the_truth(false_alarm):
-    """40 fits. Of each of 3 parameters the 95 % intervals hold it as often as they say, and its
-    errors in units of the standard error are normal: 6 comparisons."""
+    """Over 40 fits, 95 % intervals of 3 parameters cover the truth in 95 % of the cases.
+
+    Errors divided by standard errors are normal. This makes 6 comparisons.
+    """
     rate = false_alarm.rate / 6
     z = []
     for seed in range(40):
-        found = fit(draw(MIXED, 2000, seed), Brownian(0.5) + CompoundPoisson(1, LaplaceJumps(2)))
-        errors = found.standard_errors
-        z.append([(v - true(MIXED, k)) / errors[k] for k, v in found.parameters.items()])
+        result = fit(sample(MIXED, 2000, seed), Brownian(0.5) + CompoundPoisson(1, LaplaceJumps(2)))
+        errors = result.standard_errors
+        z.append([(v - true(MIXED, k)) / errors[k] for k, v in result.parameters.items()])
     for errors in torch.tensor(z).T:
         assert (errors.abs() < 1.96).sum() >= stats.binom.ppf(rate, 40, 0.95)
         assert stats.kstest(errors.numpy(), stats.norm.cdf).pvalue > rate
@@ -86,45 +88,45 @@ def test_intervals_cover_the_truth(false_alarm):
     ],
     ids=repr,
 )
-def test_recovers_laws_from_afar(law, start, false_alarm):
-    found = fit(draw(law, 4000), start)
-    for name, value in found.parameters.items():
-        assert 0 < found.standard_errors[name] < value
-        band = false_alarm.sigmas(len(found.parameters)) * found.standard_errors[name]
+def test_recovers_laws_from_a_distant_start(law, start, false_alarm):
+    result = fit(sample(law, 4000), start)
+    for name, value in result.parameters.items():
+        assert 0 < result.standard_errors[name] < value
+        band = false_alarm.sigmas(len(result.parameters)) * result.standard_errors[name]
         assert abs(value - true(law, name)) < band
 
 
 def test_student_t_jumps_are_recovered():
     law = Brownian(0.3) + CompoundPoisson(0.7, StudentTJumps(8.0))
-    found = fit(draw(law, 1000), law)
+    result = fit(sample(law, 1000), law)
     for name in ("laws.0.sigma", "laws.1.rate"):
-        error = found.standard_errors[name]
-        assert abs(found.parameters[name] - true(law, name)) < 4 * error
+        error = result.standard_errors[name]
+        assert abs(result.parameters[name] - true(law, name)) < 4 * error
 
 
 @pytest.mark.parametrize("method", ["likelihood", "ecf"])
 def test_units_do_not_matter(method):
-    x = draw(MIXED, 1000)
+    x = sample(MIXED, 1000)
     small, large = (fit(x * scale, MIXED, method=method).parameters for scale in (1e-10, 1e10))
     assert small["laws.1.rate"] == pytest.approx(large["laws.1.rate"], rel=1e-3)
     assert small["laws.0.sigma"] * 1e20 == pytest.approx(large["laws.0.sigma"], rel=1e-3)
 
 
-def test_what_the_samples_do_not_tell_has_no_small_error():
-    """Of Gaussian samples: jumps too many to count, each too small to see."""
-    found = fit(draw(Brownian(0.5), 500), MIXED)
-    errors = found.standard_errors
-    assert errors["laws.1.rate"] > found.parameters["laws.1.rate"] / 2
-    assert found.variance() == pytest.approx(0.25, rel=0.2)
+def test_unidentified_parameters_have_large_standard_errors():
+    """Gaussian samples are fitted by many jumps that are too small to identify."""
+    result = fit(sample(Brownian(0.5), 500), MIXED)
+    errors = result.standard_errors
+    assert errors["laws.1.rate"] > result.parameters["laws.1.rate"] / 2
+    assert result.variance() == pytest.approx(0.25, rel=0.2)
 
 
 def test_least_distance_agrees_with_likelihood():
-    x = draw(MIXED, 20_000)
-    near = fit(x, MIXED, method="ecf")
-    assert near.standard_errors == {}
-    assert near.log_likelihood is None
+    x = sample(MIXED, 20_000)
+    by_distance = fit(x, MIXED, method="ecf")
+    assert by_distance.standard_errors == {}
+    assert by_distance.log_likelihood is None
     for name, value in fit(x, MIXED).parameters.items():
-        assert near.parameters[name] == pytest.approx(value, rel=0.15)
+        assert by_distance.parameters[name] == pytest.approx(value, rel=0.15)
 
 
 @pytest.mark.parametrize(
@@ -139,18 +141,18 @@ def test_least_distance_agrees_with_likelihood():
     ids=repr,
 )
 def test_least_distance_needs_no_density(law, start):
-    for name, value in fit(draw(law, 20_000), start, method="ecf").parameters.items():
+    for name, value in fit(sample(law, 20_000), start, method="ecf").parameters.items():
         assert value == pytest.approx(true(law, name), rel=0.1)
 
 
-def test_held_out_likelihood_chooses_the_true_law():
-    train, test = draw(MIXED, 3000, 0), draw(MIXED, 3000, 1)
-    rivals = [MIXED, Brownian(1.0), Stable(1.5, 0.5), NIG]
-    scores = [log_density(test, fit(train, law).law).mean().item() for law in rivals]
+def test_held_out_likelihood_selects_the_true_law():
+    train, test = sample(MIXED, 3000, 0), sample(MIXED, 3000, 1)
+    laws = [MIXED, Brownian(1.0), Stable(1.5, 0.5), NIG]
+    scores = [log_density(test, fit(train, law).law).mean().item() for law in laws]
     assert max(scores) == scores[0]
 
 
-def test_bad_input_is_named():
+def test_errors_name_invalid_input():
     with pytest.raises(ValueError, match="at least 10"):
         fit(torch.randn(5), Brownian(1.0))
     with pytest.raises(ValueError, match="must be finite"):
@@ -159,7 +161,7 @@ def test_bad_input_is_named():
         fit(torch.zeros(50), Brownian(1.0))
     with pytest.raises(ValueError, match="must not be empty"):
         fit(torch.zeros(0), Brownian(1.0))
-    with pytest.raises(ValueError, match="likelihood or ecf"):
+    with pytest.raises(ValueError, match="'likelihood' or 'ecf'"):
         fit(torch.randn(50), Brownian(1.0), method="moments")
     with pytest.raises(ValueError, match="atom at 0"):
         fit(torch.randn(50), CompoundPoisson(1.0, GaussianJumps(1.0)))

@@ -1,4 +1,4 @@
-"""Tests of fit: uniform p-values under every law, power against others."""
+"""Goodness-of-fit tests: uniform p-values under every law, and power against other laws."""
 
 import pytest
 import torch
@@ -19,13 +19,13 @@ def p_value(law, true, shape, seed, dim=None, volume=1.0, draws=99):
 @pytest.mark.parametrize("dim", [None, 4])
 @pytest.mark.parametrize("law", ALL_LAWS, ids=repr)
 def test_p_values_are_uniform_under_the_law(law, dim, false_alarm):
-    """Kolmogorov-Smirnov over 60 sets."""
+    """Kolmogorov-Smirnov test over 60 data sets."""
     p = [p_value(law, law, (40,), seed, dim, 2.0, 49) for seed in range(60)]
     assert stats.kstest(p, stats.uniform.cdf).pvalue > false_alarm.rate
 
 
-def test_common_jumps_are_allowed_for(false_alarm):
-    """Vectors of 64 channels taken for so many scalars would seem to break their own law."""
+def test_vectors_with_common_jumps(false_alarm):
+    """Vectors of 64 channels do not follow the law of 64 independent scalars."""
     g = torch.Generator().manual_seed(0)
     sets = [MIXED.sample((40,), dim=64, generator=g) for _ in range(40)]
     right, wrong = (
@@ -37,12 +37,12 @@ def test_common_jumps_are_allowed_for(false_alarm):
 
 
 @pytest.mark.parametrize("dim", [None, 4])
-def test_gaussian_noise_of_the_same_variance_is_told_apart(dim):
+def test_gaussian_noise_of_the_same_variance_is_rejected(dim):
     noise = Brownian(float(MIXED.variance()) ** 0.5)
     assert all(p_value(MIXED, noise, (200,), seed, dim) < 0.05 for seed in range(10))
 
 
-def test_result_is_repeatable_and_says_what_it_is():
+def test_same_seed_same_result():
     x = MIXED.sample((50,), generator=torch.Generator().manual_seed(0))
     one, two = (goodness_of_fit(x, MIXED, generator=torch.Generator().manual_seed(1)) for _ in "ab")
     assert one == two
@@ -51,12 +51,12 @@ def test_result_is_repeatable_and_says_what_it_is():
     assert 0 < one.p_value <= 1
 
 
-def test_a_tie_counts_as_reached():
+def test_ties_count_as_exceeding():
     never = CompoundPoisson(1e-9, LaplaceJumps(1.0))  # neither samples nor simulations jump
     assert goodness_of_fit(torch.zeros(7), never, draws=19).p_value == 1
 
 
-def test_bad_input_is_named():
+def test_errors_name_invalid_input():
     for shape in ((2, 3, 4), ()):
         with pytest.raises(ValueError, match=r"must be \(n,\) or \(n, C\)"):
             goodness_of_fit(torch.ones(shape), MIXED)

@@ -1,4 +1,4 @@
-"""Fit a law to increments."""
+"""Fit the parameters of a law to increments."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,17 +12,21 @@ from torch import Tensor
 
 from levyjepa import checks
 from levyjepa.ecf import equispaced, statistic
-from levyjepa.inference.density import density_table, finite, log_density, plain
+from levyjepa.inference.density import check_finite, constant, density_table, log_density
 from levyjepa.laws import Law
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted law, whose attributes are its own too: `found.sigma` is `found.law.sigma`.
+    """A fitted law. Attributes of the law are available too: `fit.sigma` is `fit.law.sigma`.
 
-    `parameters` and `standard_errors` are by name, as "laws.0.sigma". An error is infinite where
-    the samples do not tell a parameter; there are none for a fit by distance. `log_likelihood` is
-    the total over the `n` samples, None for a fit by distance.
+    Args:
+        law: The fitted law, with constant parameters.
+        parameters: Values by name, such as "laws.0.sigma".
+        standard_errors: Standard errors by name, infinite for parameters that the samples do not
+            identify. Empty for method="ecf".
+        log_likelihood: Sum over all samples. None for method="ecf".
+        n: Number of samples.
     """
 
     law: Law
@@ -32,7 +36,7 @@ class Fit:
     n: int
 
     def __getattr__(self, name: str) -> Any:
-        if name == "law" or name.startswith("__"):  # not yet set, as while it is copied
+        if name == "law" or name.startswith("__"):  # not set yet, for example while copying
             raise AttributeError(name)
         return getattr(self.law, name)
 
@@ -40,43 +44,47 @@ class Fit:
 def fit(samples: Tensor, law: Law, volume: float = 1.0, method: str = "likelihood") -> Fit:
     """Fit a law's parameters to independent scalar increments.
 
-    Maximum likelihood with the density of `log_density`, standard errors from the observed
-    information; or the least distance `levyjepa.ecf.statistic`, for laws too that have no density
-    or none that can be tabulated, without standard errors. The search begins at the given
-    parameters, or where the law is as wide as the samples if that is better.
+    method="likelihood" maximizes the likelihood with the density of `log_density`. It computes
+    standard errors from the observed information. method="ecf" minimizes the distance
+    `levyjepa.ecf.statistic`. It works for laws without a density or a density table, and gives no
+    standard errors. The search starts at the parameters of `law`, or at parameters that match the
+    width of the samples if they fit better.
 
     Args:
-        samples: increments, any shape, finite, floating point, at least 10 for each parameter.
-        law: the family, and where the search may begin; it is not changed.
-        volume: of their cells.
+        samples: Finite floating-point increments of any shape, at least 10 per parameter.
+        law: The family of laws, and a starting point of the search. It is not modified.
+        volume: Volume of the cells.
         method: "likelihood" or "ecf".
 
+    Returns:
+        The fitted law with its parameters and their standard errors.
+
     Raises:
-        ValueError: too few samples, not finite or all 0, an unknown method, a law without a
-            density for "likelihood".
+        ValueError: There are too few samples, or they are not finite, or all are 0. The method is
+            unknown. The law has no density and the method is "likelihood".
 
     >>> from levyjepa.laws import Brownian
     >>> x = Brownian(0.5).sample((4000,), generator=torch.Generator().manual_seed(0))
-    >>> found = fit(x, Brownian(1.0))
-    >>> abs(found.sigma - 0.5) < 3 * found.standard_errors["sigma"]
+    >>> result = fit(x, Brownian(1.0))
+    >>> abs(result.sigma - 0.5) < 3 * result.standard_errors["sigma"]
     True
     """
-    x = finite(samples).detach().double().cpu().flatten()
+    x = check_finite(samples).detach().double().cpu().flatten()
     volume = checks.positive("volume", volume)
-    trained = plain(law).learnable_copy().double()
+    trained = constant(law).learnable_copy().double()
     names, raw = zip(*trained.named_parameters(), strict=True)
     if not x.any():
         raise ValueError("`samples` must not all be 0.")
     if len(x) < 10 * len(raw):
-        raise ValueError(f"`samples` must be at least {10 * len(raw)}, got {len(x)}.")
+        raise ValueError(f"`samples` must be at least {10 * len(raw)} numbers, got {len(x)}.")
     if method not in ("likelihood", "ecf"):
-        raise ValueError(f"`method` must be likelihood or ecf, got {method!r}.")
+        raise ValueError(f"`method` must be 'likelihood' or 'ecf', got {method!r}.")
     if method == "likelihood":
-        log_density(x[:1], trained, volume)  # raises where there is none
+        log_density(x[:1], trained, volume)  # raises if the law has no density
 
-    given = _values(raw)
-    scaled = _scaled(x, trained, volume, raw)
-    _values(raw, scaled)
+    initial = _get(raw)
+    rescaled = _rescaled(x, trained, volume, raw)
+    _set(raw, rescaled)
     rule = equispaced(trained, 64, volume)
 
     def loss() -> Tensor:
@@ -84,75 +92,80 @@ def fit(samples: Tensor, law: Law, volume: float = 1.0, method: str = "likelihoo
             return -density_table(trained, volume).at(x).mean()
         return statistic(x[None], trained, volume, rule).sum() * len(x) / rule.weights.sum()
 
-    start = min((given, scaled), key=lambda at: _evaluate(loss, raw, at)[0])
-    found = _minimum(loss, raw, start)
-    _values(raw, found)
-    spread, likelihood = None, None
+    start = min((initial, rescaled), key=lambda at: _evaluate(loss, raw, at)[0])
+    optimum = _minimize(loss, raw, start)
+    _set(raw, optimum)
+    deviations, likelihood = None, None
     if method == "likelihood":
         likelihood = log_density(x, trained, volume).sum().item()
-        spread = _deviations(len(x) * _hessian(loss, raw, found))
-        _values(raw, found)
+        deviations = _deviations(len(x) * _hessian(loss, raw, optimum))
+        _set(raw, optimum)
     parameters, errors = {}, {}
     for k, (name, parameter) in enumerate(zip(names, raw, strict=True)):
-        path, _, stored = name.rpartition(".")
-        short = stored.partition("_")[2]
-        value = getattr(trained.get_submodule(path), short)
-        public = f"{path}.{short}".lstrip(".")
-        parameters[public] = value.item()
-        if spread is not None:
+        path, _, raw_name = name.rpartition(".")  # "log_sigma"
+        attribute = raw_name.partition("_")[2]
+        value = getattr(trained.get_submodule(path), attribute)
+        key = f"{path}.{attribute}".lstrip(".")
+        parameters[key] = value.item()
+        if deviations is not None:
             (slope,) = torch.autograd.grad(value, parameter)
-            errors[public] = abs(slope.item()) * float(spread[k])
-    return Fit(plain(trained), parameters, errors, likelihood, len(x))
+            errors[key] = abs(slope.item()) * float(deviations[k])
+    return Fit(constant(trained), parameters, errors, likelihood, len(x))
 
 
 Loss = Callable[[], Tensor]
 
 
-def _scaled(x: Tensor, law: Law, volume: float, raw: Sequence[Tensor]) -> np.ndarray:
-    """The parameters with which the law is as wide as the samples and keeps its shape.
+def _rescaled(x: Tensor, law: Law, volume: float, raw: Sequence[Tensor]) -> np.ndarray:
+    """Return raw parameters for which the law has the width of the samples and its old shape.
 
-    The law of s x has the exponent psi(s u): the parameters move as log(-psi) does along log u.
-    They stay where they are if the law cannot be sampled, or has no slopes to follow.
+    The law of s x has the exponent psi(s u). A least-squares fit gives the direction in parameter
+    space in which log(-psi) changes as it does along log u. The parameters are returned unchanged
+    if the law cannot be sampled, or if a derivative is not finite.
     """
     generator = torch.Generator().manual_seed(0)
     try:
         y = law.sample((1024,), volume, None, generator, x.dtype)
     except ValueError:  # too many jumps
-        return _values(raw)
+        return _get(raw)
     if not y.any():
-        return _values(raw)
-    wide, width = (sizes[sizes != 0].abs().median() for sizes in (x, y))
-    u = (torch.logspace(-2, 2, 32, dtype=x.dtype) / width).requires_grad_()
+        return _get(raw)
+    sample_width, law_width = (values[values != 0].abs().median() for values in (x, y))
+    u = (torch.logspace(-2, 2, 32, dtype=x.dtype) / law_width).requires_grad_()
     log_psi = (-law.exponent(u)).log()
     (slope,) = torch.autograd.grad(log_psi.sum(), u, retain_graph=True)
     rows = [torch.autograd.grad(entry, raw, retain_graph=True) for entry in log_psi]
     jacobian = np.array([[part.item() for part in row] for row in rows])
-    along = (slope * u).detach().numpy()
-    if not (np.isfinite(jacobian).all() and np.isfinite(along).all()):
-        return _values(raw)
-    way = np.linalg.lstsq(jacobian, along, rcond=1e-6)[0]
-    return _values(raw) + math.log(wide / width) * way
+    target = (slope * u).detach().numpy()
+    if not (np.isfinite(jacobian).all() and np.isfinite(target).all()):
+        return _get(raw)
+    direction = np.linalg.lstsq(jacobian, target, rcond=1e-6)[0]
+    return _get(raw) + math.log(sample_width / law_width) * direction
 
 
-def _values(raw: Sequence[Tensor], new: np.ndarray | None = None) -> np.ndarray:
-    """What the parameters hold, after they were set to `new`; exp of which a float holds."""
-    with torch.no_grad():
-        for parameter, value in zip(raw, [] if new is None else new, strict=new is not None):
-            parameter.fill_(min(max(float(value), -690.0), 690.0))
+def _get(raw: Sequence[Tensor]) -> np.ndarray:
     return np.array([parameter.item() for parameter in raw])
 
 
+def _set(raw: Sequence[Tensor], values: np.ndarray) -> None:
+    """Set the raw parameters, clamped so that exp of them is a normal float."""
+    with torch.no_grad():
+        for parameter, value in zip(raw, values, strict=True):
+            parameter.fill_(min(max(float(value), -690.0), 690.0))
+
+
 def _evaluate(loss: Loss, raw: Sequence[Tensor], at: np.ndarray) -> tuple[float, np.ndarray]:
-    _values(raw, at)
-    found = loss()
-    gradient = torch.autograd.grad(found, raw)
-    return found.item(), np.array([part.item() for part in gradient])
+    """Return the loss and its gradient at the raw parameters `at`."""
+    _set(raw, at)
+    value = loss()
+    gradient = torch.autograd.grad(value, raw)
+    return value.item(), np.array([part.item() for part in gradient])
 
 
-def _minimum(loss: Loss, raw: Sequence[Tensor], start: np.ndarray) -> np.ndarray:
-    """Descend in a box of e^7 either way, moved on while its edge is reached."""
+def _minimize(loss: Loss, raw: Sequence[Tensor], start: np.ndarray) -> np.ndarray:
+    """Minimize in a box of +-7 around the start, which follows the minimum to its boundary."""
     for _ in range(12):
-        found: Any = minimize(
+        result: Any = minimize(
             lambda at: _evaluate(loss, raw, at),
             start,
             jac=True,
@@ -160,13 +173,14 @@ def _minimum(loss: Loss, raw: Sequence[Tensor], start: np.ndarray) -> np.ndarray
             bounds=[(value - 7, value + 7) for value in start],
             options={"ftol": 1e-10, "gtol": 1e-6},
         )
-        moved, start = np.abs(found.x - start).max(), found.x
-        if moved < 6.99:
+        distance, start = np.abs(result.x - start).max(), result.x
+        if distance < 6.99:
             break
     return start
 
 
 def _hessian(loss: Loss, raw: Sequence[Tensor], at: np.ndarray, h: float = 1e-4) -> np.ndarray:
+    """Return the Hessian by central differences of the gradient."""
     steps = h * np.eye(len(at))
     ends = [[_evaluate(loss, raw, at + sign * step)[1] for sign in (1, -1)] for step in steps]
     hessian = np.array([(up - down) / (2 * h) for up, down in ends])
@@ -174,12 +188,12 @@ def _hessian(loss: Loss, raw: Sequence[Tensor], at: np.ndarray, h: float = 1e-4)
 
 
 def _deviations(information: np.ndarray) -> np.ndarray:
-    """Standard deviations, infinite along what the information leaves open."""
+    """Return standard deviations, infinite for parameters that are not identified."""
     if not np.isfinite(information).all():
         return np.full(len(information), np.inf)
     values, vectors = np.linalg.eigh(information)
-    told = values > 1e-9 * values.max()
+    identified = values > 1e-9 * values.max()
     with np.errstate(divide="ignore"):
-        variance = (vectors**2 / np.where(told, values, np.inf)).sum(1)
-    open_ = (vectors[:, ~told] ** 2).sum(1) > 1e-6
-    return np.where(open_, np.inf, np.sqrt(variance))
+        variance = (vectors**2 / np.where(identified, values, np.inf)).sum(1)
+    unidentified = (vectors[:, ~identified] ** 2).sum(1) > 1e-6
+    return np.where(unidentified, np.inf, np.sqrt(variance))

@@ -1,4 +1,4 @@
-"""Where the jumps are: exact against quadrature, calibrated in simulation."""
+"""Jump probabilities: equal to quadrature, and calibrated in simulations."""
 
 import math
 
@@ -56,15 +56,15 @@ def test_density_by_fft_equals_the_inversion_integral(law):
 
     for x in (0.0, 0.3, 1.0, 4.0):
         g = integrate.quad(jumps, 0, 12 / sigma, (x,), limit=2000)[0]
-        calm = math.exp(-rate) * stats.norm.pdf(x, scale=sigma)
+        no_jump = math.exp(-rate) * stats.norm.pdf(x, scale=sigma)
         got = jump_probability(torch.tensor([x], dtype=torch.float64), law).item()
-        assert got == pytest.approx(g / (g + calm), abs=1e-6)
+        assert got == pytest.approx(g / (g + no_jump), abs=1e-6)
 
 
 @pytest.mark.parametrize("dim", [1, 8])
 @pytest.mark.parametrize("law", [LAW, MERTON, HEAVY], ids=repr)
 def test_calibrated(law, dim, false_alarm):
-    """Of the cells given probability p, a share p holds a jump, in each of 10 bins."""
+    """In each of 10 bins, the share of cells with a jump equals the mean probability."""
     g, n = torch.Generator().manual_seed(0), 100_000
     smooth, jumps = law.laws
     time = jumps.clock(torch.ones(n, dtype=torch.float64), g)
@@ -83,7 +83,7 @@ def test_calibrated(law, dim, false_alarm):
             )
 
 
-def test_a_vector_says_more_than_one_channel():
+def test_a_vector_identifies_jumps_better_than_one_channel():
     g, n = torch.Generator().manual_seed(0), 20_000
     time = LAW.laws[1].clock(torch.ones(n, dtype=torch.float64), g)
     x = (time + 0.125**2).sqrt()[:, None] * torch.randn(n, 16, generator=g, dtype=torch.float64)
@@ -104,7 +104,7 @@ def test_limits():
     assert jump_probability(x, CompoundPoisson(1.0, GaussianJumps(1.0))).tolist() == [0, 1, 1]
     for law in ALL_LAWS:
         if isinstance(law, (Stable, NormalInverseGaussian, VarianceGamma)):
-            with pytest.raises(ValueError, match="must be Brownian and compound Poisson"):
+            with pytest.raises(ValueError, match="must be a sum of Brownian and compound Poisson"):
                 jump_probability(x, law)  # infinitely many jumps in any cell
             continue
         p = jump_probability(x, law)
@@ -114,7 +114,7 @@ def test_limits():
     assert jump_probability(x, LAW)[2] == 1
 
 
-def test_bad_input_is_named():
+def test_errors_name_invalid_input():
     with pytest.raises(TypeError, match="`samples` must be a floating-point tensor"):
         jump_probability(torch.arange(3), LAW)
     with pytest.raises(ValueError, match="`volume` must be positive"):
