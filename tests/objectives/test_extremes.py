@@ -1,4 +1,4 @@
-"""Whatever the loss terms are given: finite numbers, or an error that says what it wants."""
+"""Extreme and invalid arguments of the loss terms: finite results, or errors that say why."""
 
 import math
 
@@ -37,7 +37,7 @@ dtypes = st.sampled_from([torch.float64, torch.float32, torch.float16, torch.bfl
 powers = st.floats(-30, 30)
 
 
-def drawn(shape, power, dtype):
+def random(shape, power, dtype):
     scale = min(10.0**power, torch.finfo(dtype).max / 100)
     x = torch.randn(shape, generator=generator()).double()
     x.flatten()[0] = 0.0
@@ -47,7 +47,7 @@ def drawn(shape, power, dtype):
 @quick(200)
 @given(st.sampled_from(sorted(TERMS)), powers, dtypes)
 def test_finite_fields_give_finite_losses_and_gradients(name, power, dtype):
-    term, field = TERMS[name], drawn((2, 5, 4, 4), power, dtype)
+    term, field = TERMS[name], random((2, 5, 4, 4), power, dtype)
     loss = term(field, generator=generator())
     assert loss.isfinite()
     assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
@@ -58,7 +58,7 @@ def test_finite_fields_give_finite_losses_and_gradients(name, power, dtype):
 @quick(100)
 @given(powers, dtypes)
 def test_finite_projections_give_finite_losses_and_gradients(power, dtype):
-    z = drawn((2, 6, 4), power if dtype == torch.float64 else min(power, 15), dtype)
+    z = random((2, 6, 4), power if dtype == torch.float64 else min(power, 15), dtype)
     for term in (SIGReg(9), invariance, LeJEPA(gamma=0.0)):
         loss = term(z)
         loss = loss if isinstance(loss, torch.Tensor) else loss.total
@@ -69,7 +69,7 @@ def test_finite_projections_give_finite_losses_and_gradients(power, dtype):
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_has_a_loss_that_is_not(bad):
-    """Not an error: training looks at its losses, and says at which step they broke."""
+    """It is not an error: training checks its losses and reports the step."""
     field, z = torch.randn(2, 5, 4, 4), torch.randn(2, 6, 4)
     field[1, 2, 2, 1] = z[1, 2, 3] = bad
     for name, term in TERMS.items():
@@ -90,7 +90,7 @@ OPTIONS = ["law", "stencils", "quadrature", "cells", "pool", "directions"]
 @given(st.sampled_from(OPTIONS), anything)
 def test_any_option_makes_a_prior_or_a_clear_error(option, value):
     if option == "quadrature" and callable(value):
-        return  # whose own errors are its own
+        return  # which may raise any error
     try:
         term = LevyRegularizer(**{"law": LAW, option: value})
         term(torch.randn(2, 5, 4, 4))
@@ -102,7 +102,7 @@ def test_any_option_makes_a_prior_or_a_clear_error(option, value):
 @given(st.sampled_from(["num_directions", "knots", "max_frequency"]), anything)
 def test_any_option_makes_a_sigreg_or_a_clear_error(option, value):
     if isinstance(value, int) and value > 1e9 and option != "max_frequency":
-        return  # spare the memory
+        return  # to save memory
     try:
         SIGReg(**{option: value})(torch.randn(2, 6, 4))
     except (ValueError, TypeError) as error:
@@ -131,7 +131,7 @@ inputs = st.one_of(
 @quick(300)
 @given(inputs, st.none() | inputs, st.none() | inputs)
 def test_any_input_gives_a_loss_or_a_clear_error(first, second, third):
-    for ask in (
+    for call in (
         lambda: TERMS["default"](first, rotation=second, mask=third),
         lambda: SIGReg(9)(first, directions=second),
         lambda: invariance(first, num_global=second),
@@ -139,7 +139,7 @@ def test_any_input_gives_a_loss_or_a_clear_error(first, second, third):
         lambda: LeJEPA(TERMS["default"])(Z, first),
     ):
         try:
-            ask()
+            call()
         except (ValueError, TypeError) as error:
             assert str(error)  # noqa: PT017
 

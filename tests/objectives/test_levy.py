@@ -1,4 +1,4 @@
-"""What the prior compares with what: cells, samples, directions, masks, and a law that is learned.
+"""Options of the prior: cells, samples, directions, masks and learnable laws.
 
 Statistical tests: 5 sigma bands, fixed seeds.
 """
@@ -34,7 +34,7 @@ def sheets(stencil, count, channels=4, grid=(9, 8), law=LAW):
 )
 @pytest.mark.parametrize("cells", ["overlapping", "one", "every"])
 @pytest.mark.parametrize("pool", ["image", "channel", "batch"])
-def test_samples_are_what_they_are_said_to_be(stencil, cells, pool):
+def test_cells_and_pools_define_the_samples(stencil, cells, pool):
     field = torch.randn(3, 9, 8, 4, dtype=torch.float64, generator=generator())
     rule = equispaced(LAW, volume=stencil.volume)
     moves = increments(field, stencil)
@@ -51,7 +51,7 @@ def test_samples_are_what_they_are_said_to_be(stencil, cells, pool):
 
 
 def null_of(calibrated, plain, grid, channels, batch, **kw):
-    """Null mean and deviation that a calibrated prior uses: it is linear in the plain one."""
+    """Null mean and deviation of a calibrated prior, which is linear in the uncalibrated one."""
     noise = torch.randn(batch, *grid, channels, dtype=torch.float64, generator=generator())
     far = [0.3 * noise, 0 * noise]
     (a, b), (x, y) = ([term(f, **kw).item() for f in far] for term in (plain, calibrated))
@@ -71,7 +71,7 @@ def null_of(calibrated, plain, grid, channels, batch, **kw):
         ("batch", "every", box(2, 2), 4, 5),
     ],
 )
-def test_calibration_fits_what_a_sample_is(pool, cells, stencil, channels, batch):
+def test_calibration_matches_the_samples(pool, cells, stencil, channels, batch):
     trials = 300
     kw = {"stencils": (stencil,), "cells": cells, "pool": pool}
     plain, calibrated = (LevyRegularizer(LAW, calibrated=c, **kw) for c in (False, True))
@@ -80,7 +80,7 @@ def test_calibration_fits_what_a_sample_is(pool, cells, stencil, channels, batch
     fields = sheets(stencil, trials * batch, channels).split(batch)
     found = torch.stack([plain(field, **turn) for field in fields])
     assert abs(found.mean() - mean) < 5 * found.std() / trials**0.5
-    if cells == "every":  # a bound: tilings say partly different things
+    if cells == "every":  # a bound, as tilings are partly independent
         assert 0.4 < found.std() / std < 1.1
     else:
         assert found.std().item() == pytest.approx(std, rel=0.25)
@@ -109,8 +109,8 @@ def test_random_directions_may_be_more_than_the_channels():
     noise = sheets(box(2), 400, law=Brownian(2.0))
     assert plain(noise, generator=generator()) > 3 * plain(fields, generator=generator())
     field = fields[:1]
-    each = [LevyRegularizer(LAW, (box(2),), directions=1)(field, unit[:, [n]]) for n in range(9)]
-    assert plain(field, unit).item() == pytest.approx(torch.stack(each).mean().item(), rel=1e-10)
+    parts = [LevyRegularizer(LAW, (box(2),), directions=1)(field, unit[:, [n]]) for n in range(9)]
+    assert plain(field, unit).item() == pytest.approx(torch.stack(parts).mean().item(), rel=1e-10)
     with pytest.raises(ValueError, match="`directions` must be None for independent coordinates"):
         LevyRegularizer(LAW, calibrated=True, directions=9)
     with pytest.raises(ValueError, match="`directions` must be None for independent coordinates"):
@@ -166,11 +166,11 @@ def levy_on_a_rank(rank, world, address, field, queue):
         queue.put((rank, n, loss.item(), (part.grad / world).numpy(), law, drawn))
     dist.barrier()
     dist.destroy_process_group()
-    os._exit(0)  # gloo's threads can abort Python's own way out, after all is said
+    os._exit(0)  # gloo's threads can abort Python's normal exit
 
 
 def test_two_ranks_are_one_joint_batch(tmp_path):
-    """Loss and gradient; data-parallel training averages gradients, hence the division."""
+    """Loss and gradient. Data-parallel training averages gradients, hence the division."""
     field = torch.randn(6, 7, 6, 4, dtype=torch.float64, generator=generator())
     context = mp.get_context("spawn")
     queue = context.SimpleQueue()
@@ -186,7 +186,7 @@ def test_two_ranks_are_one_joint_batch(tmp_path):
             loss, grad, _, drawn = found[rank, n]
             assert loss == pytest.approx(want.item(), rel=1e-10)
             assert np.allclose(grad, joint.grad[rank::2].numpy(), rtol=1e-9, atol=1e-14)
-            assert drawn == found[0, n][3]  # without a generator, still turned alike
+            assert drawn == found[0, n][3]  # the same rotation, even without a generator
         law = np.sum([found[rank, n][2] for rank in (0, 1)], 0)
         assert np.allclose(law, [p.grad.item() for p in term.parameters()], rtol=1e-5)
 
@@ -202,7 +202,7 @@ def scale_of(x):
 
 
 def trained(term):
-    """The scale of a small network's increments, trained by this loss alone, and its law's."""
+    """The scale of the increments of a small network that is trained by this loss only."""
     torch.manual_seed(0)
     network = torch.nn.Sequential(
         torch.nn.Linear(8, 32), torch.nn.Tanh(), torch.nn.Linear(32, 4, bias=False)
@@ -252,7 +252,7 @@ def test_a_learned_law_finds_the_shape_of_another_law(calibrated):
 
 
 def test_the_null_follows_a_law_in_training():
-    """Trained to another shape, the calibrated prior is that of the other law."""
+    """After training, the calibrated prior equals that of the new law."""
     for learnable in (True, False):
         law = WIDE if learnable else WIDE.learnable_copy()
         term = LevyRegularizer(law, (box(2),), calibrated=True, learnable=learnable)
@@ -271,7 +271,7 @@ def test_the_null_follows_a_law_in_training():
         assert term(field, EYE).item() != pytest.approx(before, rel=1e-2)
 
 
-def test_independent_laws_are_learned_each_with_its_own_scale():
+def test_independent_laws_are_learned_at_their_own_scales():
     laws = IndependentCoordinates(WIDE, Brownian(1.5))
     term = LevyRegularizer(laws, (box(2), diamond()), learnable=True)
     term(torch.randn(2, 6, 6, 4)).backward()
@@ -281,8 +281,8 @@ def test_independent_laws_are_learned_each_with_its_own_scale():
     assert all(grad is not None and grad.isfinite() for grad in grads)
 
 
-def test_a_law_of_rare_jumps_alone_has_no_scale_to_hold():
-    with pytest.raises(ValueError, match="exponent of `law` must fall below -1"):
+def test_a_law_of_rare_jumps_only_cannot_be_learned():
+    with pytest.raises(ValueError, match="`law` must have an exponent that falls below -1"):
         LevyRegularizer(CompoundPoisson(0.7, LaplaceJumps(1.0)), learnable=True)
 
 
@@ -312,6 +312,6 @@ def test_compiled_equals_eager(options):
     ],
     ids=str,
 )
-def test_bad_options_are_named(options, error, match):
+def test_errors_name_invalid_options(options, error, match):
     with pytest.raises(error, match=match):
         LevyRegularizer(LAW, **options)

@@ -1,4 +1,4 @@
-"""The loss terms, against the original's values and closed forms."""
+"""The loss terms, compared with the original's values and closed forms."""
 
 import json
 import math
@@ -90,7 +90,7 @@ def test_same_generator_same_loss():
         assert term(x, generator=generator(3)) != term(x, generator=generator(4))
 
 
-def test_importing_and_calling_leave_the_global_generator_to_its_owner():
+def test_calls_do_not_change_the_global_generator():
     field = torch.randn(2, 6, 6, 4)
     state = torch.get_rng_state()
     LevyRegularizer(LAW)(field, generator=generator())
@@ -111,14 +111,16 @@ def test_sigreg_of_a_gaussian_is_its_null_mean():
     z = torch.randn(50, 200, 4, generator=generator(), dtype=torch.float64)
     u = torch.linspace(0, 3, 17, dtype=torch.float64)
     mean = 2 * torch.trapezoid((1 - torch.exp(-(u**2))) * torch.exp(-(u**2) / 2), u).item()
-    each = torch.stack([SIGReg(64)(view[None], generator=generator(n)) for n, view in enumerate(z)])
-    assert abs(each.mean().item() - mean) < 5 * each.std().item() / 50**0.5
+    scores = torch.stack(
+        [SIGReg(64)(view[None], generator=generator(n)) for n, view in enumerate(z)]
+    )
+    assert abs(scores.mean().item() - mean) < 5 * scores.std().item() / 50**0.5
     assert SIGReg()(z * 3) > 10 * mean
     assert SIGReg()(z * 0) > 10 * mean
 
 
 def test_views_are_kept_apart():
-    """Two views, each far from Gaussian but Gaussian together, are seen."""
+    """Two views that are Gaussian only together have a large loss."""
     z = torch.randn(1, 400, 2, generator=generator(), dtype=torch.float64)
     order = z[0, :, 0].argsort()
     halves = torch.stack([z[0, order[:200]], z[0, order[200:]]])
@@ -141,26 +143,25 @@ def test_weighted_sum():
 
 
 @pytest.mark.parametrize("grid", [(8, 8), (16, 12)])
-def test_calibrated_prior_is_in_null_deviations_and_rests_where_the_law_holds(grid):
+def test_calibrated_prior_is_in_null_deviations_and_0_where_the_law_holds(grid):
     term = LevyRegularizer(LAW, (box(2),), calibrated=True)
     sheets = sample_sheet(LAW, box(2), grid, 8, 400, generator())
     rotation = torch.eye(8)
     assert term(sheets, rotation) < 5 / 400**0.5
-    each = torch.stack([term(sheet[None], rotation) for sheet in sheets])
-    assert 0.3 < (each > 0).double().mean() < 0.6  # half are clamped
-    assert each.square().mean() < 2
-    quiet = torch.zeros(4, *grid, 8, requires_grad=True)
-    assert term(quiet + 0.1 * torch.randn(4, *grid, 8, generator=generator())) > 20
+    scores = torch.stack([term(sheet[None], rotation) for sheet in sheets])
+    assert 0.3 < (scores > 0).double().mean() < 0.6  # half are clamped
+    assert scores.square().mean() < 2
+    assert term(0.1 * torch.randn(4, *grid, 8, generator=generator())) > 20
 
 
-def test_independent_coordinates_are_compared_with_their_own_laws_and_not_turned():
+def test_independent_coordinates_are_compared_with_their_own_laws_and_not_rotated():
     jumps = CompoundPoisson(0.5, LaplaceJumps(0.7)) + Brownian(0.2)
     laws = IndependentCoordinates(jumps, Brownian(1.5))
     term = LevyRegularizer(laws, (box(2),), calibrated=True)
     sheets = sample_sheet(laws, box(2), (12, 12), 8, 200, generator())
     assert term(sheets) < 5 / 200**0.5
-    each = torch.stack([term(sheet[None]) for sheet in sheets])  # of two kinds, clamped at 0
-    assert 0.2 < each.mean() < 0.7  # 0.4 for normal scores
+    scores = torch.stack([term(sheet[None]) for sheet in sheets])  # of two kinds, clamped at 0
+    assert 0.2 < scores.mean() < 0.7  # 0.4 for normal scores
     assert term(sheets.roll(1, -1)) > 20
     assert term(sheets @ random_rotation(8, sheets.dtype, sheets.device, generator())) > 20
     trained = LevyRegularizer(laws.learnable_copy(), (box(2), diamond()))
@@ -168,11 +169,13 @@ def test_independent_coordinates_are_compared_with_their_own_laws_and_not_turned
     assert all(parameter.grad.abs() > 0 for parameter in trained.parameters())
     with pytest.raises(ValueError, match="`rotation` must be None"):
         term(sheets, torch.eye(8))
-    with pytest.raises(ValueError, match="a channel for each law and stencil, got 1 of 2"):
+    with pytest.raises(
+        ValueError, match="at least 2 channels, one per pair of a law and a stencil, got 1"
+    ):
         term(sheets[..., :1])
 
 
-def test_masked_tokens_have_no_say():
+def test_masked_tokens_are_ignored():
     term = LevyRegularizer(LAW, (box(2), diamond()))
     field = torch.randn(3, 8, 9, 4, generator=generator(), dtype=torch.float64)
     mask = torch.ones(3, 8, 9, dtype=torch.bool)
@@ -189,8 +192,8 @@ def test_masked_tokens_have_no_say():
         term(field, mask=mask[:, 1:])
 
 
-def test_several_sides_see_what_one_side_cannot():
-    """Right histogram, dependent increments: each cell's increment stands twice, side by side."""
+def test_several_sides_detect_dependence_that_one_side_does_not():
+    """Dependent increments with the right distribution: pairs of neighboring cells are equal."""
     sheet = sample_sheet(LAW, box(2), (16, 16), 8, 64, generator())
     cells = torch.zeros(64, 16, 16, 8)
     first = LAW.sample((64, 16, 8), dim=8, generator=generator())
@@ -230,11 +233,11 @@ def _sigreg_on_a_rank(rank, world, address, z, directions, queue):
     queue.put((rank, loss.item(), (part.grad / world).numpy(), drawn.item()))
     dist.barrier()
     dist.destroy_process_group()
-    os._exit(0)  # gloo's threads can abort Python's own way out, after all is said
+    os._exit(0)  # gloo's threads can abort Python's normal exit
 
 
 def test_two_ranks_are_one_joint_batch(tmp_path):
-    """Loss and gradient; data-parallel training averages gradients, hence the division."""
+    """Loss and gradient. Data-parallel training averages gradients, hence the division."""
     z = torch.randn(2, 20, 4, dtype=torch.float64, generator=generator())
     directions = torch.nn.functional.normalize(torch.randn(4, 6, dtype=torch.float64), dim=0)
     joint = z.clone().requires_grad_()
@@ -249,14 +252,14 @@ def test_two_ranks_are_one_joint_batch(tmp_path):
         loss, grad, drawn = got[rank]
         assert loss == pytest.approx(want.item(), rel=1e-12)
         assert np.allclose(grad, joint.grad.chunk(2, 1)[rank].numpy(), rtol=1e-10, atol=1e-15)
-        assert drawn == got[0][2]  # undirected ranks still draw the same directions
+        assert drawn == got[0][2]  # without a generator, ranks use the same directions
 
 
-def test_bad_input_is_named():
+def test_errors_name_invalid_input():
     term = LevyRegularizer(LAW)
     with pytest.raises(ValueError, match="grid of at least"):
         term(torch.randn(2, 1, 1, 4))
-    with pytest.raises(ValueError, match="a channel for each of its 2 stencils, got 1"):
+    with pytest.raises(ValueError, match="at least 2 channels, one per stencil, got 1"):
         term(torch.randn(2, 5, 5, 1))
     with pytest.raises(ValueError, match="for a stencil of 2 axes"):
         term(torch.randn(2, 25, 4))
@@ -275,5 +278,5 @@ def test_bad_input_is_named():
     for name, bad in (("gamma", -1.0), ("kappa", math.nan), ("lamb", 1.5)):
         with pytest.raises(ValueError, match=f"`{name}` must be"):
             LeJEPA(LevyRegularizer(LAW), **{name: bad})
-    with pytest.raises(ValueError, match="one number of axes"):
+    with pytest.raises(ValueError, match="the same number of axes"):
         LevyRegularizer(LAW, (box(2), box(3)))

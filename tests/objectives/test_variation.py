@@ -1,4 +1,4 @@
-"""Total variation, the control beside the Lévy prior."""
+"""Total variation, the control for the Lévy prior."""
 
 import pytest
 import torch
@@ -6,13 +6,13 @@ import torch
 from levyjepa.objectives import LeJEPA, TotalVariation
 
 
-def test_total_variation_of_a_step_is_its_height_over_the_steps_along_both_axes() -> None:
+def test_total_variation_of_an_edge() -> None:
     field = torch.zeros(1, 4, 5, 9, dtype=torch.float64)
     field[:, :, 3:] = 2.0  # one column step of 2 in each of 9 channels, none along the other axis
     assert TotalVariation()(field).item() == pytest.approx(2.0 / 4)
 
 
-def test_it_stands_where_the_prior_does() -> None:
+def test_it_can_replace_the_prior() -> None:
     field = torch.randn(3, 5, 5, 4, requires_grad=True)
     loss = LeJEPA(TotalVariation(), gamma=0.5)(torch.randn(2, 8, 4), [field[:1], field[1:]])
     loss.total.backward()
@@ -30,7 +30,7 @@ def test_equal_tokens_have_a_finite_gradient() -> None:
     assert (field.grad == 0).all()
 
 
-def test_missing_tokens_are_as_if_cut_away() -> None:
+def test_masked_tokens_are_ignored() -> None:
     field = torch.randn(2, 5, 6, 4, dtype=torch.float64)
     mask = torch.ones(2, 5, 6, dtype=torch.bool)
     mask[:, 3:] = False
@@ -46,6 +46,6 @@ def test_missing_tokens_are_as_if_cut_away() -> None:
         TotalVariation()(field, mask=mask[..., 0])
 
 
-def test_a_field_without_a_grid_is_refused() -> None:
+def test_a_field_without_a_grid_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"`field` must be \(B, \*grid, C\)"):
         TotalVariation()(torch.zeros(3, 2))

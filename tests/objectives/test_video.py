@@ -1,4 +1,4 @@
-"""The prior of a clip. Statistical tests: 5 sigma bands, fixed seeds."""
+"""The prior for video. Statistical tests: 5 sigma bands, fixed seeds."""
 
 import pytest
 import torch
@@ -25,10 +25,10 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def moving_sums(law: Law, frames: int, clips: int, places: int = 8) -> Tensor:
-    """Sums of independent samples over `frames` frames and 2 x 2 places: all kinds obey the law.
+    """Moving sums of independent samples over `frames` frames and 2 x 2 places.
 
-    A line of time is one frame's sum of samples less another's, 8 of them, and so on; the time_step is
-    2 / frames, of which 8 samples are the volume.
+    Increments of all kinds then follow the law, with a time step of 2 / frames. An increment in
+    time is a difference of two sums of 4 samples, that is, of 8 samples.
     """
     size = (clips, 8 + frames - 1, places + 1, places + 1)
     samples = law.sample(size, 1 / (frames * 4), 4, generator(), torch.float64)
@@ -68,7 +68,7 @@ def test_kinds_are_left_out_by_law_or_by_weight() -> None:
 
 
 @pytest.mark.parametrize("frames", [2, 4])
-def test_one_clip_obeys_one_law_in_every_kind_at_its_pace(frames: int) -> None:
+def test_increments_of_every_kind_follow_one_law_at_the_right_time_step(frames: int) -> None:
     """The mean characteristic function over clips is the law's: 5 sigma at 9 frequencies."""
     clips = moving_sums(LAW, frames, 400)
     time_step = 2 / frames
@@ -78,15 +78,15 @@ def test_one_clip_obeys_one_law_in_every_kind_at_its_pace(frames: int) -> None:
         waves = (increments(clips, cells)[..., None] * u).cos().mean((1, 2))
         gap = (waves.mean(0) - LAW.characteristic_function(u, volume)).abs()
         assert (gap < 5 * waves.std(0) / 20).all()
-    kept = VideoRegularizer(LAW, time_step=time_step).terms(clips, generator=generator())
+    right = VideoRegularizer(LAW, time_step=time_step).terms(clips, generator=generator())
     wrong = VideoRegularizer(LAW, time_step=2 * time_step).terms(clips, generator=generator())
-    assert wrong["time"] > 3 * kept["time"]
-    assert wrong["spacetime"] > 3 * kept["spacetime"]
-    assert wrong["space"] == kept["space"]  # a frame has no time_step
+    assert wrong["time"] > 3 * right["time"]
+    assert wrong["spacetime"] > 3 * right["spacetime"]
+    assert wrong["space"] == right["space"]  # the time step does not apply within a frame
 
 
 def test_a_sheet_of_space_and_time_scores_at_its_null_level() -> None:
-    """Calibrated, a sheet's score is normal with deviation 1; Gaussian noise is far away."""
+    """The calibrated score of a sheet is standard normal. Gaussian noise scores far above."""
     term = VideoRegularizer({"spacetime": LAW}, calibrated=True)
     sheets = sample_sheet(LAW, box(3), GRID, 4, 400, generator(), torch.float64)
     assert term(sheets, EYE) < 5 / 400**0.5
@@ -98,7 +98,7 @@ T, Y, X = torch.meshgrid(*(torch.arange(n) for n in GRID), indexing="ij")
 
 
 @pytest.mark.parametrize(
-    ("step", "seen"),
+    ("step", "kinds"),
     [
         (X <= T, ["time"]),  # a straight front, which moves
         ((X <= T) & (Y < 3), ["spacetime", "space", "time"]),  # the end of one
@@ -107,15 +107,15 @@ T, Y, X = torch.meshgrid(*(torch.arange(n) for n in GRID), indexing="ij")
     ],
     ids=["front", "end", "corner", "cut"],
 )
-def test_which_kinds_see_an_edge(step: Tensor, seen: list[str]) -> None:
+def test_which_kinds_detect_an_edge(step: Tensor, kinds: list[str]) -> None:
     sheet = sample_sheet(LAW, box(3), GRID, 4, 2, generator(), torch.float64)
     boxes = VideoRegularizer(LAW, stencils=(box(2),))
     bare, with_edge = (boxes.terms(f, EYE) for f in (sheet, sheet + 5.0 * step[..., None]))
     changed = [k for k in KINDS if with_edge[k].item() != pytest.approx(bare[k].item(), rel=1e-6)]
-    assert changed == seen
+    assert changed == kinds
 
 
-def test_padded_frames_are_as_if_cut_away() -> None:
+def test_padded_frames_are_ignored() -> None:
     video = VideoRegularizer(LAW)
     field = noise(2, *GRID, 4)
     mask = torch.ones(2, *GRID, dtype=torch.bool)
@@ -126,7 +126,7 @@ def test_padded_frames_are_as_if_cut_away() -> None:
     (grad,) = torch.autograd.grad(loss, padded)
     assert grad[:, :3].abs().sum() > 0
     assert (grad[:, 3:] == 0).all()
-    mask[1] = True  # clips of their own lengths, and a crop
+    mask[1] = True  # clips of different lengths, and a crop
     mask[1, :, 4:] = False
     want = (video(field[:1, :3], EYE) + video(field[1:, :, :4], EYE)) / 2
     assert video(field, EYE, mask=mask).item() == pytest.approx(want.item(), rel=1e-10)
@@ -158,7 +158,7 @@ def test_every_kind_learns_its_own_law() -> None:
     assert all(grad is not None and grad.abs() > 0 for grad in grads)
 
 
-def test_it_stands_in_the_whole_loss_with_its_terms_and_masks() -> None:
+def test_the_total_loss_has_its_terms_and_masks() -> None:
     z, field = torch.randn(2, 8, 4), noise(4, *GRID, 4)
     video = VideoRegularizer(LAW, weights={"time": 0.1})
     loss = LeJEPA(video, gamma=0.5)(z, field, generator=generator())
@@ -182,7 +182,7 @@ def test_it_stands_in_the_whole_loss_with_its_terms_and_masks() -> None:
         objective(z, parts, mask=mask)
 
 
-def test_an_image_prior_in_the_whole_loss_takes_a_mask_and_has_no_kinds() -> None:
+def test_the_total_loss_of_an_image_prior_has_masks_and_no_kinds() -> None:
     field, mask = noise(3, 6, 7, 4), torch.ones(3, 6, 7, dtype=torch.bool)
     mask[:, :2] = False
     objective = LeJEPA(LevyRegularizer(LAW))
@@ -198,25 +198,25 @@ def test_an_image_prior_in_the_whole_loss_takes_a_mask_and_has_no_kinds() -> Non
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"law": {"tiem": LAW}}, ValueError, "`law` must name kinds, of spacetime, space, time"),
+        ({"law": {"tiem": LAW}}, ValueError, "`law` must have keys of spacetime, space, time"),
         ({"law": "Brownian"}, TypeError, "`law` must be a Law"),
-        ({"law": {}}, ValueError, "must leave a kind of increments, got none"),
-        ({"weights": dict.fromkeys(KINDS, 0)}, ValueError, "must leave a kind of increments"),
-        ({"weights": {"frames": 1.0}}, ValueError, "`weights` must name kinds"),
-        ({"weights": (1, 1, 1)}, ValueError, "`weights` must name kinds"),
+        ({"law": {}}, ValueError, "must give at least one kind a law"),
+        ({"weights": dict.fromkeys(KINDS, 0)}, ValueError, "must give at least one kind a law"),
+        ({"weights": {"frames": 1.0}}, ValueError, "`weights` must have keys of"),
+        ({"weights": (1, 1, 1)}, ValueError, "`weights` must have keys of"),
         ({"weights": {"time": -1.0}}, ValueError, "`weights` must be at least 0, got -1.0"),
         ({"time_step": 0.0}, ValueError, "`time_step` must be positive, got 0.0"),
-        ({"stencils": (box(3),)}, ValueError, "`stencils` must be stencils of the plane"),
-        ({"stencils": box(2)}, ValueError, "`stencils` must be stencils of the plane"),
+        ({"stencils": (box(3),)}, ValueError, "`stencils` must be stencils with 2 axes"),
+        ({"stencils": box(2)}, ValueError, "`stencils` must be stencils with 2 axes"),
     ],
     ids=str,
 )
-def test_bad_arguments_are_named(arguments, error, match) -> None:
+def test_errors_name_invalid_arguments(arguments, error, match) -> None:
     with pytest.raises(error, match=match):
         VideoRegularizer(**({"law": LAW} | arguments))
 
 
-def test_bad_fields_are_named() -> None:
+def test_errors_name_invalid_fields() -> None:
     video = VideoRegularizer(LAW)
     with pytest.raises(ValueError, match=r"`field` must be \(B, t, h, w, C\), got shape \(2, 5,"):
         video(torch.randn(2, 5, 6, 4))

@@ -1,4 +1,4 @@
-"""The loss, term by term."""
+"""The terms of the training loss and their weighted sum."""
 
 from levyjepa.objectives.invariance import invariance
 from levyjepa.objectives.lejepa import LeJEPA, LeJEPALoss

@@ -1,9 +1,9 @@
-"""Along what the vectors are looked at: drawn uniformly, anew at each call."""
+"""Random rotations and directions, uniformly distributed."""
 
 import torch
 from torch import Tensor
 
-from levyjepa.objectives.ranks import agreed
+from levyjepa.objectives.ranks import synchronize
 
 
 def random_rotation(
@@ -11,14 +11,24 @@ def random_rotation(
     dtype: torch.dtype,
     device: torch.device,
     generator: torch.Generator | None,
-    alike: bool = False,
+    same_on_ranks: bool = False,
 ) -> Tensor:
-    """An orthogonal matrix (n, n) drawn uniformly (Haar): QR of a Gaussian, signs of R undone.
+    """Draw a uniformly distributed (Haar) orthogonal matrix.
 
-    `alike` makes it the same on every rank where `generator` is None.
+    It is Q diag(sign(diag R)) for the QR decomposition of a Gaussian matrix.
+
+    Args:
+        n: Number of rows and columns.
+        dtype: Dtype of the matrix.
+        device: Device of the matrix.
+        generator: Random number generator on that device.
+        same_on_ranks: Whether all ranks get the matrix of the first one if `generator` is None.
+
+    Returns:
+        (n, n).
     """
-    drawn = torch.randn(n, n, dtype=dtype, device=device, generator=generator)
-    q, r = torch.linalg.qr(agreed(drawn, generator) if alike else drawn)
+    matrix = torch.randn(n, n, dtype=dtype, device=device, generator=generator)
+    q, r = torch.linalg.qr(synchronize(matrix, generator) if same_on_ranks else matrix)
     return q * r.diagonal().sign()
 
 
@@ -28,9 +38,12 @@ def random_directions(
     dtype: torch.dtype,
     device: torch.device,
     generator: torch.Generator | None,
-    alike: bool = False,
+    same_on_ranks: bool = False,
 ) -> Tensor:
-    """Unit columns (n, count), independent and uniform; `alike` as for `random_rotation`."""
-    drawn = torch.randn(n, count, dtype=dtype, device=device, generator=generator)
-    drawn = agreed(drawn, generator) if alike else drawn
-    return drawn / drawn.norm(dim=0)
+    """Draw `count` independent, uniformly distributed unit vectors, the columns of (n, count).
+
+    The other arguments are those of `random_rotation`.
+    """
+    matrix = torch.randn(n, count, dtype=dtype, device=device, generator=generator)
+    matrix = synchronize(matrix, generator) if same_on_ranks else matrix
+    return matrix / matrix.norm(dim=0)

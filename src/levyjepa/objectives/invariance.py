@@ -1,4 +1,4 @@
-"""Invariance: views of one image get the same projection."""
+"""The invariance term: views of one image should have the same projection."""
 
 from torch import Tensor
 
@@ -6,14 +6,17 @@ from levyjepa import checks
 
 
 def invariance(projections: Tensor, num_global: int | None = None) -> Tensor:
-    """The mean squared distance of every view from its image's centre.
+    """Return the mean squared difference between views and the center of their image.
+
+    The center is the mean projection of the image's global views. The mean is over views, images
+    and coordinates.
 
     Args:
-        projections: (V, N, D) floating point.
-        num_global: the first views, whose mean is the centre (LeJEPA's multi-crop); all if None.
+        projections: (V, N, D) floating-point projections of V views of N images.
+        num_global: Number of global views, which come first. All views are global if None.
 
     Returns:
-        A scalar, in float32 or better.
+        A scalar, in float32 or float64.
     """
     checks.floating("projections", projections, 3, "(V, N, D)")
     z = projections if projections.dtype.itemsize >= 4 else projections.float()

@@ -1,4 +1,4 @@
-"""The weighted sum."""
+"""The LeJEPA loss: a weighted sum of invariance, SIGReg and the Lévy prior."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,14 @@ from levyjepa.objectives.video import VideoRegularizer
 
 @dataclass(frozen=True)
 class LeJEPALoss:
-    """The terms, unweighted, and their weighted sum: scalars; `levy` is None where gamma is 0.
+    """The LeJEPA loss and its unweighted terms, as scalars.
 
-    `kinds` holds the terms of a `VideoRegularizer` by name.
+    Args:
+        total: The weighted sum.
+        sigreg: The SIGReg term.
+        invariance: The invariance term.
+        levy: The prior. None if gamma is 0.
+        kinds: The terms of a `VideoRegularizer` by name. None for other priors.
     """
 
     total: Tensor
@@ -29,14 +34,14 @@ class LeJEPALoss:
 
 
 class LeJEPA(nn.Module):
-    """gamma * levy + lamb * sigreg + kappa * (1 - lamb) * invariance.
+    """The LeJEPA loss: gamma * levy + lamb * sigreg + kappa * (1 - lamb) * invariance.
 
     Args:
-        levy: the prior; needed where `gamma` is not 0.
-        sigreg: `SIGReg()` if None.
-        gamma: weight of the prior; with 0 nothing of it is computed.
-        lamb: weight of SIGReg, from 0 to 1.
-        kappa: weight of the invariance.
+        levy: The prior. Required unless `gamma` is 0.
+        sigreg: The SIGReg term, `SIGReg()` if None.
+        gamma: Weight of the prior. If it is 0, the prior is not computed.
+        lamb: Weight of SIGReg, from 0 to 1.
+        kappa: Weight of the invariance term.
     """
 
     def __init__(
@@ -57,7 +62,7 @@ class LeJEPA(nn.Module):
             if term is not None and not isinstance(term, nn.Module):
                 raise TypeError(f"`{name}` must be a module or None, got {term!r}.")
         if self.gamma > 0 and levy is None:
-            raise ValueError(f"`levy` must be given where `gamma` is not 0, got gamma={gamma}.")
+            raise ValueError(f"`levy` must be given unless `gamma` is 0, got gamma={gamma}.")
         self.levy = levy
         self.sigreg = SIGReg() if sigreg is None else sigreg
 
@@ -69,47 +74,49 @@ class LeJEPA(nn.Module):
         generator: torch.Generator | None = None,
         mask: Tensor | Sequence[Tensor] | None = None,
     ) -> LeJEPALoss:
-        """The loss of a batch.
+        """Return the loss of a batch.
 
         Args:
-            projections: (V, N, D), as for `SIGReg`.
-            field: (B, *grid, C), as for `LevyRegularizer`, or several of different grids, of which
-                the mean over images is taken; needed where gamma is not 0.
-            num_global: as for `invariance`.
-            generator: source of directions and rotation.
-            mask: (B, *grid) bool, False where a token is missing, as for the prior; one for each
-                field where they are several.
+            projections: (V, N, D) projections, as for `SIGReg`.
+            field: (B, *grid, C), as for `LevyRegularizer`, or several fields with different grids.
+                The prior is then averaged over all images. Required unless `gamma` is 0.
+            num_global: Number of global views, as for `invariance`.
+            generator: Random number generator of directions and rotations.
+            mask: (B, *grid) bool, False where a token is missing, or one mask for each field.
+
+        Returns:
+            The total loss and its terms.
         """
         sigreg = self.sigreg(projections, generator=generator)
-        apart = invariance(projections, num_global)
-        total = self.lamb * sigreg + self.kappa * (1 - self.lamb) * apart
+        distance = invariance(projections, num_global)
+        total = self.lamb * sigreg + self.kappa * (1 - self.lamb) * distance
         if self.gamma == 0 or self.levy is None:
-            return LeJEPALoss(total, sigreg, apart)
+            return LeJEPALoss(total, sigreg, distance)
         if field is None:
-            raise ValueError("`field` must be given where `gamma` is not 0, got None.")
+            raise ValueError("`field` must be given unless `gamma` is 0, got None.")
         fields = [field] if isinstance(field, Tensor) else list(field)
         if not fields:
             raise ValueError("`field` must be one field or more, got none.")
-        for each in fields:
-            checks.floating("field", each)
+        for field in fields:
+            checks.floating("field", field)
         masks = [mask] if mask is None or isinstance(mask, Tensor) else list(mask)
         masks = masks * len(fields) if mask is None else masks
         if len(masks) != len(fields):
             raise ValueError(
                 f"`mask` must be one for each of {len(fields)} fields, got {len(masks)}."
             )
-        images = sum(len(f) for f in fields)
+        images = sum(len(field) for field in fields)
         terms: dict[str, Tensor] = {}
-        for f, present in zip(fields, masks, strict=True):
-            given = {} if present is None else {"mask": present}
+        for field, present in zip(fields, masks, strict=True):
+            options = {} if present is None else {"mask": present}
             if isinstance(self.levy, VideoRegularizer):
-                found = self.levy.terms(f, generator=generator, **given)
+                parts = self.levy.terms(field, generator=generator, **options)
             else:
-                found = {"levy": self.levy(f, generator=generator, **given)}
-            for kind, term in found.items():
-                terms[kind] = terms.get(kind, 0) + term * (len(f) / images)
+                parts = {"levy": self.levy(field, generator=generator, **options)}
+            for kind, term in parts.items():
+                terms[kind] = terms.get(kind, 0) + term * (len(field) / images)
         if isinstance(self.levy, VideoRegularizer):
             levy, kinds = self.levy.total(terms), terms
         else:
             levy, kinds = terms["levy"], None
-        return LeJEPALoss(total + self.gamma * levy, sigreg, apart, levy, kinds)
+        return LeJEPALoss(total + self.gamma * levy, sigreg, distance, levy, kinds)

@@ -1,4 +1,4 @@
-"""Several processes as one batch."""
+"""Reductions over the ranks of distributed training."""
 
 import torch
 import torch.distributed as dist
@@ -6,19 +6,19 @@ from torch import Tensor
 
 
 def ranks() -> int:
-    """How many processes train together."""
+    """Return the number of ranks, 1 without distributed training."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def agreed(drawn: Tensor, generator: torch.Generator | None) -> Tensor:
-    """What the first rank drew, unless the ranks' generators are seeded alike anyway."""
+def synchronize(sample: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return the first rank's sample if `generator` is None; otherwise ranks share a seed."""
     if generator is None and ranks() > 1:
-        dist.broadcast(drawn, 0)
-    return drawn
+        dist.broadcast(sample, 0)
+    return sample
 
 
 def total(count: float | Tensor, like: Tensor) -> Tensor:
-    """The sum of the ranks' counts, of the type and device of `like`."""
+    """Return the sum of the ranks' counts, with the dtype and device of `like`."""
     count = torch.as_tensor(count, dtype=like.dtype, device=like.device).clone()
     if ranks() > 1:
         dist.all_reduce(count)
@@ -26,10 +26,10 @@ def total(count: float | Tensor, like: Tensor) -> Tensor:
 
 
 def joint(cf: Tensor, count: float | Tensor) -> tuple[Tensor, Tensor]:
-    """The characteristic function of all ranks' samples, and how many they are.
+    """Return the empirical characteristic function of all ranks' samples, and their number.
 
-    Backward, the ranks' gradients are added; averaged once more by data-parallel training they
-    are those of one process with the joint batch.
+    The backward pass sums the gradients of all ranks. Data-parallel training averages gradients
+    over ranks, which gives the gradient of a single process with the joint batch.
     """
     from torch.distributed.nn.functional import all_reduce
 

@@ -1,4 +1,4 @@
-"""SIGReg: embeddings look like an isotropic Gaussian."""
+"""SIGReg: embeddings should follow an isotropic Gaussian."""
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +13,13 @@ class SIGReg(nn.Module):
     """Sketched isotropic Gaussian regularization: an Epps-Pulley test along random directions.
 
     N times the integral over [-u_max, u_max] of |mean exp(iu<a,z>) - e^(-u^2/2)|^2 e^(-u^2/2) du,
-    the mean over directions a and over views, which are kept apart. On several ranks the
-    characteristic function is that of all ranks' samples, gradients included, and N counts them.
+    averaged over directions a and over views. The inner mean is over the N samples of one view. In
+    distributed training it is over the samples of all ranks, with gradients, and N is their number.
 
     Args:
-        num_directions: random unit directions drawn at each call, the same on every rank.
-        knots: equispaced frequencies on [0, max_frequency], 0 included (trapezoid rule).
-        max_frequency: u_max.
+        num_directions: Number of random unit directions, drawn at every call, equal on all ranks.
+        knots: Number of equispaced frequencies on [0, max_frequency], including 0 (trapezoid rule).
+        max_frequency: The largest frequency, u_max.
 
     Source: Balestriero and LeCun, *LeJEPA*, 2025.
     """
@@ -45,16 +45,16 @@ class SIGReg(nn.Module):
         directions: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The loss of a batch.
+        """Return the loss of a batch.
 
         Args:
-            projections: (V, N, D) floating point, N samples in each of V views.
-            directions: (D, K) unit columns to use instead of random ones.
-            generator: source of the directions, on the projections' device; with several ranks,
-                seeded alike on all of them.
+            projections: (V, N, D) floating point: N samples in each of V views.
+            directions: (D, K) unit columns, used instead of random directions.
+            generator: Random number generator of the directions, on the projections' device. In
+                distributed training it must have the same seed on all ranks.
 
         Returns:
-            A scalar, in float32 or better.
+            A scalar, in float32 or float64.
         """
         checks.floating("projections", projections, 3, "(V, N, D)")
         _, samples, dim = projections.shape
@@ -62,13 +62,13 @@ class SIGReg(nn.Module):
             z = projections if projections.dtype.itemsize >= 4 else projections.float()
             if directions is None:
                 directions = random_directions(
-                    dim, self.num_directions, z.dtype, z.device, generator, alike=True
+                    dim, self.num_directions, z.dtype, z.device, generator, same_on_ranks=True
                 )
             elif checks.floating("directions", directions).shape[:-1] != (dim,):
                 raise ValueError(f"`directions` must be ({dim}, K), got {tuple(directions.shape)}.")
-            along = (z @ directions.to(z)).transpose(1, 2).reshape(-1, samples)
+            sketches = (z @ directions.to(z)).transpose(1, 2).reshape(-1, samples)
             nodes, target = self.get_buffer("_nodes"), self.get_buffer("_target").to(z.dtype)
-            cf = torch.stack(empirical_cf(along, nodes, self.step))
+            cf = torch.stack(empirical_cf(sketches, nodes, self.step))
             cf, samples = joint(cf, samples)
             gap = (cf[0] - target) ** 2 + cf[1] ** 2
             return samples * (gap * self.get_buffer("_weights").to(z.dtype)).sum(-1).mean()

@@ -1,4 +1,4 @@
-"""The Lévy prior of a clip: three kinds of increments, each with a law of its own."""
+"""The Lévy prior for video: three kinds of increments, in space-time, space and time."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,33 +15,37 @@ KINDS: tuple[str, ...] = ("spacetime", "space", "time")
 
 
 class VideoRegularizer(nn.Module):
-    """The weighted sum of a clip's Lévy priors: space-time boxes, stencils in every frame, lines.
+    """The Lévy prior for video: a weighted sum of priors on three kinds of increments.
 
-    - "spacetime": `box(3)`, how a frame's increments change from one frame to the next. It sees
-      corners and ends that move, appear or vanish, and is blind to whatever stands still.
-    - "space": `stencils` in every frame, as if it were an image.
-    - "time": the first difference along time at every place: each token's history is a Lévy
-      process, a cut one jump of all of them.
+    - "spacetime": `box(3)`, the change of a frame's increments from one frame to the next. It
+      detects corners and line ends that move, appear or vanish. It is 0 where nothing moves.
+    - "space": `stencils` in every frame, as in an image.
+    - "time": the first difference in time at every token. The history of a token is modeled as a
+      Lévy process, and a cut is a jump of all tokens.
 
-    Each kind is a `LevyRegularizer` over all its increments in a clip, with its own rotation.
+    The prior of a kind is a `LevyRegularizer` over all its increments in a clip. Kinds use
+    different random rotations.
 
-    A step in time is as long as `time_step` steps in space. Cells of space-time and lines have
-    volume `time_step`, cells of a frame keep theirs, so one law serves clips of any stride: at half
-    the time step a line holds half as many jumps, of the same sizes. One law can hold for all kinds
-    up to a time step of 2: a frame's increments then correlate by 1 - time_step / 2 with the next
-    frame's, and histories of neighboring places by 1/2 along each axis. Moving sums, over
-    2 / time_step frames and 2 x 2 places, of independent jumps and noise do so.
+    One step in time is as long as `time_step` steps in space. Cells of "spacetime" and "time" have
+    the volume `time_step`, and cells of "space" keep their volume. The same law therefore fits
+    clips of any frame rate: at half the time step a line has half as many jumps of the same sizes.
+
+    The same law can hold for all kinds if the time step is at most 2. Increments of consecutive
+    frames then have the correlation 1 - time_step / 2, and histories of neighboring tokens the
+    correlation 1/2 along each axis. An example is a moving sum of independent jumps and noise over
+    2 / time_step frames and 2 x 2 tokens.
 
     Args:
-        law: of every kind, per unit volume; or one by name for each kind wanted, as
-            {"space": LAW, "time": LAW}.
-        stencils: of "space", on the plane.
-        time_step: length of a step in time, in steps of space.
-        weights: by name, 1 for kinds that are not named; a kind of weight 0 is left out.
-        options: further arguments of `LevyRegularizer`: quadrature, calibrated, cells, pool,
-            directions, learnable. Every kind learns a law of its own, `priors["time"].law`. The
-            null of a calibrated prior takes frames and places that no cell joins as independent,
-            so clips in which they correlate score up to a few deviations above 0.
+        law: Law of all kinds per unit volume, or one law by kind, such as
+            {"space": LAW, "time": LAW}. Kinds without a law are left out.
+        stencils: Stencils of "space", in two dimensions.
+        time_step: Length of a step in time, in steps in space.
+        weights: Weights by kind, 1 by default. Kinds with weight 0 are left out.
+        options: Other arguments of `LevyRegularizer`: quadrature, calibrated, cells, pool,
+            directions, learnable. If learnable, every kind trains its own law, for example
+            `priors["time"].law`. The null of a calibrated prior treats frames and tokens that share
+            no cell as independent. Clips in which they are correlated have an expected score of up
+            to a few standard deviations above 0.
 
     >>> from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps
     >>> law = Brownian(sigma=0.125) + CompoundPoisson(rate=2.0, jumps=LaplaceJumps(alpha=1.0))
@@ -64,20 +68,23 @@ class VideoRegularizer(nn.Module):
         weights = {} if weights is None else weights
         for name, value in (("law", laws), ("weights", weights)):
             if not isinstance(value, Mapping) or not set(value) <= set(KINDS):
-                raise ValueError(f"`{name}` must name kinds, of {', '.join(KINDS)}; got {value!r}.")
-        some = isinstance(stencils, Sequence) and all(isinstance(s, Stencil) for s in stencils)
-        if not some or any(stencil.ndim != 2 for stencil in stencils):
-            raise ValueError(f"`stencils` must be stencils of the plane, got {stencils!r}.")
+                raise ValueError(f"`{name}` must have keys of {', '.join(KINDS)}, got {value!r}.")
+        valid = isinstance(stencils, Sequence) and all(isinstance(s, Stencil) for s in stencils)
+        if not valid or any(stencil.ndim != 2 for stencil in stencils):
+            raise ValueError(f"`stencils` must be stencils with 2 axes, got {stencils!r}.")
         spacing = (checks.positive("time_step", time_step), 1.0, 1.0)
         cells = {
             "spacetime": (box(3, spacing=spacing),),
             "space": tuple(stencil.lifted for stencil in stencils),
             "time": (line(3, axis=0, spacing=spacing),),
         }
-        given = {kind: checks.not_negative("weights", weights.get(kind, 1.0)) for kind in KINDS}
-        self.weights = {kind: given[kind] for kind in KINDS if kind in laws and given[kind] > 0}
+        weights = {kind: checks.not_negative("weights", weights.get(kind, 1.0)) for kind in KINDS}
+        self.weights = {kind: weights[kind] for kind in KINDS if kind in laws and weights[kind] > 0}
         if not self.weights:
-            raise ValueError("`law` and `weights` must leave a kind of increments, got none.")
+            raise ValueError(
+                "`law` and `weights` must give at least one kind a law and a positive weight, "
+                "got none."
+            )
         self.priors = nn.ModuleDict(
             {kind: LevyRegularizer(laws[kind], cells[kind], **options) for kind in self.weights}
         )
@@ -89,14 +96,18 @@ class VideoRegularizer(nn.Module):
         generator: torch.Generator | None = None,
         mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The kinds' losses by name, unweighted: scalars whose `total` is the loss.
+        """Return the unweighted loss of every kind by name. `total` combines them.
 
         Args:
-            field: (B, t, h, w, C) floating point.
-            rotation: (C, C) for every kind, as for `LevyRegularizer`; each draws one if None.
-            generator: source of the random rotations, drawn in the order of the kinds.
-            mask: (B, t, h, w) bool, False where a token is missing, as in padded frames: cells
-                that touch it are left out. Not for a calibrated prior.
+            field: (B, t, h, w, C) floating point, channels last.
+            rotation: (C, C) rotation of all kinds, as for `LevyRegularizer`. Kinds draw their own
+                random rotations if None.
+            generator: Random number generator of the rotations, used in the order of the kinds.
+            mask: (B, t, h, w) bool, False where a token is missing, such as in padded frames.
+                Cells that touch it are left out. Must be None for a calibrated prior.
+
+        Returns:
+            Scalars, in float32 or float64.
         """
         checks.floating("field", field, 5, "(B, t, h, w, C)")
         return {
@@ -104,7 +115,7 @@ class VideoRegularizer(nn.Module):
         }
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """The weighted sum of what `terms` gives."""
+        """Return the weighted sum of the losses that `terms` returns."""
         return torch.stack([self.weights[kind] * term for kind, term in terms.items()]).sum()
 
     def forward(
@@ -114,5 +125,5 @@ class VideoRegularizer(nn.Module):
         generator: torch.Generator | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """The loss of a batch of clips, a scalar in float32 or better; arguments as for `terms`."""
+        """Return the loss of a batch of clips, a scalar. The arguments are those of `terms`."""
         return self.total(self.terms(field, rotation, generator, mask))
