@@ -1,10 +1,7 @@
 import pytest
-from torch.utils.data import Subset
 
-from levyjepa.conf.compose import compose
-from levyjepa.conf.schema import DataConfig
-from levyjepa.data import Source, load_source
-from levyjepa.training import run
+from levyjepa.data import DataSettings, Rows, Source, open_source
+from levyjepa.training import Config, compose
 
 SMALL = (
     "model.overrides.depth=1",
@@ -16,30 +13,31 @@ SMALL = (
     "trainer.max_epochs=2",
     "trainer.progress=false",
     "trainer.accelerator=cpu",
+    "trainer.evaluate=false",
 )
 
 
 @pytest.fixture(scope="session")
 def digits() -> Source:
     """96 real digits to train on and 60 to test on: four steps an epoch."""
-    whole = load_source(DataConfig())
-    train, test = Subset(whole.train, range(0, 96 * 41, 41)), Subset(whole.test, range(0, 960, 16))
+    whole = open_source(DataSettings())
+    train, test = Rows(whole.train, range(0, 96 * 41, 41)), Rows(whole.test, range(0, 960, 16))
     return Source("digits", train, test, whole.classes, whole.mean, whole.std)
 
 
 @pytest.fixture
-def small(digits, monkeypatch, tmp_path):
-    """Settings of a run of eight steps on those digits, in a folder of the test's own."""
-    monkeypatch.setattr(run, "load_source", lambda config: digits)
+def small(monkeypatch, tmp_path):
+    """Settings of a run of eight steps, in a folder of the test's own."""
     monkeypatch.chdir(tmp_path)
 
-    def settings(*overrides: str):
-        return compose([*SMALL, *overrides])
+    def settings(*words: str) -> Config:
+        return compose([*SMALL, *words])
 
     return settings
 
 
-@pytest.fixture
-def overrides() -> list[str]:
-    """What `small` puts before a test's own settings."""
-    return list(SMALL)
+@pytest.fixture(scope="session")
+def unlabelled(digits) -> Source:
+    """The same training images without labels and without a test split."""
+    images = [(digits.train[index][0], -1) for index in range(len(digits.train))]
+    return Source("unlabelled", images, mean=digits.mean, std=digits.std)

@@ -6,11 +6,10 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from torch import nn
-from torch.utils.data import Subset
 
-from levyjepa.conf.compose import compose
-from levyjepa.data import Source, load_source
-from levyjepa.training.fit import Images
+from levyjepa.data import Rows, Source, open_source
+from levyjepa.training import compose
+from levyjepa.training.fit import Loaders
 from levyjepa.training.module import LevyJEPA
 
 BATCH = 12
@@ -26,8 +25,8 @@ SETTINGS = (
 )
 
 
-class Keep(Callback):
-    """Keep every rank's loss, and the gradients that the optimizer sees."""
+class SaveGradients(Callback):
+    """Save every rank's loss, and the gradients that the optimizer sees."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -44,7 +43,7 @@ def step(out: Path, source: Source, devices: int) -> None:
     seed_everything(0, verbose=False)
     module = LevyJEPA(config, source.classes, source.mean, source.std)
     for name, layer in list(module.network.projection.named_children()):
-        if isinstance(layer, nn.BatchNorm1d):  # synchronised on GPUs, which gloo has none of
+        if isinstance(layer, nn.BatchNorm1d):  # synchronized on GPUs only
             setattr(module.network.projection, name, nn.Identity())
     trainer = Trainer(
         accelerator="cpu",
@@ -53,20 +52,20 @@ def step(out: Path, source: Source, devices: int) -> None:
         max_epochs=config.trainer.max_epochs,
         max_steps=1,
         limit_val_batches=0,
-        callbacks=[Keep(out)],
+        callbacks=[SaveGradients(out)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    trainer.fit(module, datamodule=Images(config, source, 0))
+    trainer.fit(module, datamodule=Loaders(config, source, 0))
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    whole = load_source(compose([]).data)
-    few = Subset(whole.train, range(2 * BATCH))
+    whole = open_source(compose([]).data)
+    few = Rows(whole.train, range(2 * BATCH))
     digits = Source("digits", few, whole.test, whole.classes, whole.mean, whole.std)
     for ranks in (1, 2):
         step(Path(sys.argv[1]), digits, ranks)

@@ -1,17 +1,15 @@
 """Training on clips: the prior's kinds, missing frames, a whole run and its checkpoint."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 
-from levyjepa.conf.compose import compose
-from levyjepa.data import Batch, load_source
+from levyjepa.data import Batch, open_source
 from levyjepa.objectives import VideoRegularizer
-from levyjepa.training.checkpoint import load
-from levyjepa.training.module import LevyJEPA, build_objective, laws_of, whole_tokens
-from levyjepa.training.run import train
+from levyjepa.training import compose, load, train
+from levyjepa.training.module import LevyJEPA
+from levyjepa.training.objective import build_objective, laws_of, valid_tokens
 
 QUICK = (
     "data=moving_digits",
@@ -51,7 +49,7 @@ def test_each_kind_of_increments_has_its_law_and_its_weight():
 
 def test_tokens_that_show_a_repeated_frame_are_missing():
     valid = torch.tensor([[[True, True, True, False], [True] * 4]])  # one view of two clips
-    tokens = whole_tokens(valid, torch.zeros(2, 2, 3, 3, 5))
+    tokens = valid_tokens(valid, torch.zeros(2, 2, 3, 3, 5))
     assert tokens.shape == (2, 2, 3, 3)
     assert tokens[:, :, 0, 0].tolist() == [[True, False], [True, True]]
     assert (tokens == tokens[:, :, :1, :1]).all()
@@ -59,7 +57,7 @@ def test_tokens_that_show_a_repeated_frame_are_missing():
 
 def test_what_frames_beyond_the_end_hold_changes_nothing_of_the_prior(monkeypatch):
     config = quick("model.mixer_depth=0", "objective.kappa=0", "objective.lamb=0")
-    source = load_source(config.data)
+    source = open_source(config.data)
     views = torch.randint(0, 256, (2, 4, 4, 3, 48, 48), dtype=torch.uint8)
     other = views.clone()
     other[:, :, 3] = 255 - other[:, :, 3]
@@ -72,7 +70,7 @@ def test_what_frames_beyond_the_end_hold_changes_nothing_of_the_prior(monkeypatc
         logged = {}
         monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: value}))
         monkeypatch.setattr(module, "optimizers", lambda: torch.optim.SGD(module.parameters(), 1.0))
-        monkeypatch.setattr(module, "_watch", lambda terms: None)
+        monkeypatch.setattr(module, "_check_finite", lambda terms: None)
         monkeypatch.setattr(LevyJEPA, "global_step", 0)
         monkeypatch.setattr(LevyJEPA, "global_rank", 0)
         module.training_step(Batch((views,), torch.zeros(4, dtype=torch.int64), (), valid), 0)
@@ -84,18 +82,18 @@ def test_what_frames_beyond_the_end_hold_changes_nothing_of_the_prior(monkeypatc
     assert prior(views, ()) != pytest.approx(prior(other, ()), rel=1e-3)
 
 
-def test_a_run_on_clips_is_trained_judged_and_loaded_again(tmp_path):
+def test_a_run_on_clips_is_trained_evaluated_and_loaded_again(tmp_path):
     config = quick(f"run_dir={tmp_path / 'run'}")
-    found = train(config).evaluation
-    for group in (found, found["random_encoder"], found["pixels"]):
-        assert 0 <= group["tracking"]["j_and_f"] <= 1
-        assert 0 <= group["segmentation"]["miou"] <= 1
-    assert found["linear_probe"]["n"] == 24
-    assert all(math.isfinite(score) for score in found["representation"]["levy"].values())
-    trained = load(tmp_path / "run")
-    tokens = trained.network(torch.randn(2, 6, 3, 48, 48)).field
+    run = train(config)
+    assert not run.evaluation.failures
+    for subject in ("trained", "untrained", "pixels"):
+        scores = {s.key: s.value for s in run.scores if s.subject == subject}
+        assert 0 <= scores["linear_probe/accuracy"] <= 1
+        assert any(key.startswith("clips/") for key in scores)
+    assert all(math.isfinite(score.value) for score in run.scores)
+    tokens = load(tmp_path / "run").network(torch.randn(2, 6, 3, 48, 48)).field
     assert tokens.shape == (2, 6, 6, 6, 16)
-    assert train(config).kept
+    assert train(config).existed
 
 
 def test_a_short_video_among_others_trains(tmp_path, shared_data):
@@ -111,22 +109,22 @@ def test_a_short_video_among_others_trains(tmp_path, shared_data):
         "views.groups=[{count: 2, frames: 6}]",
         "model.patch_size=16",
         "data.limit=null",
+        "trainer.evaluate=false",
         f"run_dir={tmp_path / 'run'}",
     )
-    assert train(config).evaluation["labelled"] is False
+    assert train(config).folder.last_checkpoint.is_file()
 
 
 def test_a_video_vit_of_transformers_trains(tmp_path):
     pytest.importorskip("transformers")
-    vit = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = quick(
         "model.name=videomae",
         "model.patch_size=8",
-        *(f"model.overrides.{key}={value}" for key, value in vit.items()),
+        "model.overrides={hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2}",
         "trainer.evaluate=false",
         "trainer.max_steps=1",
         f"run_dir={tmp_path / 'run'}",
     )
-    train(replace(config, model=replace(config.model, overrides=vit)))
+    train(config)
     tokens = load(tmp_path / "run").network(torch.randn(1, 4, 3, 48, 48)).field
     assert tokens.shape == (1, 2, 6, 6, 16)

@@ -1,147 +1,111 @@
-"""A grid of runs: which cells run, what the table says, and what happens to failures."""
+"""A grid of runs: which runs there are, what is written, and what happens to failures."""
 
-import csv
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from scipy import stats
 
-from levyjepa.conf.compose import ConfigError
-from levyjepa.conf.schema import ExperimentConfig
-from levyjepa.training.checkpoint import load
-from levyjepa.training.experiment import Cell, markdown, run_experiment, summarise
-from levyjepa.training.run import RunFolderError
+from levyjepa.settings import ConfigError
+from levyjepa.training import RunFolderError, load
+from levyjepa.training.experiment import plan, run_experiment
 
-
-def cell(gamma: float, seed: int, accuracy: float | None, **more) -> Cell:
-    scores = None if accuracy is None else {"linear_probe": accuracy, "online_last": accuracy}
-    status = "failed" if accuracy is None else "finished"
-    overrides = {"objective.gamma": gamma, "seed": seed, **more}
-    return Cell(overrides, f"runs/{gamma}-{seed}", status, scores=scores)
-
-
-def test_the_table_holds_means_intervals_and_paired_differences():
-    base, prior = [0.90, 0.92, 0.91], [0.93, 0.94, 0.92]
-    cells = [cell(0, n, x) for n, x in enumerate(base)]
-    cells += [cell(1, n, x) for n, x in enumerate(prior)]
-    published = ExperimentConfig(published={"gamma=0": 0.5, "gamma=1": 0.6})
-    result = summarise(Path("x"), published, cells)
-    row = next(r for r in result.table if (r.cell, r.metric) == ("gamma=1", "linear_probe"))
-    interval = stats.ttest_1samp(prior, 0).confidence_interval()
-    assert (row.n, row.mean, row.published) == (3, pytest.approx(0.93), None)
-    assert (row.low, row.high) == pytest.approx((interval.low, interval.high))
-    paired = next(r for r in result.differences if r.metric == "linear_probe")
-    interval = stats.ttest_rel(prior, base).confidence_interval()
-    assert (paired.a, paired.b, paired.n) == ("gamma=1", "gamma=0", 3)
-    assert (paired.low, paired.high) == pytest.approx((interval.low, interval.high))
-    text = markdown(result)
-    assert "| gamma=1 | 3 | 93.00 % (90.52 % to 95.48 %) |" in text
-    assert "60.00 %" in text
-    assert "+10.00" in text
+QUICK = (
+    "data.limit=48",
+    "data.batch_size=24",
+    "model.overrides.depth=1",
+    "model.overrides.embed_dim=48",
+    "model.projection_hidden=32",
+    "model.patch_projection_hidden=32",
+    "trainer.max_epochs=1",
+    "trainer.progress=false",
+    "trainer.accelerator=cpu",
+    "trainer.evaluate=false",
+)
 
 
-def test_the_effect_size_is_the_mean_difference_over_its_deviation():
-    cells = [cell(0, 0, 0.5), cell(0, 1, 0.5), cell(1, 0, 0.51), cell(1, 1, 0.53)]
-    result = summarise(Path("x"), ExperimentConfig(), cells)
-    paired = next(r for r in result.differences if r.metric == "linear_probe")
-    assert paired.d_z == pytest.approx(2**0.5)  # differences .01 and .03
-    assert "d_z +1.41" in markdown(result)
+@pytest.fixture
+def here(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
 
 
-def test_pairs_need_the_same_seed_and_one_seed_has_no_interval():
-    cells = [cell(0, 0, 0.9), cell(0, 1, 0.8), cell(1, 0, None), cell(1, 1, 0.9)]
-    result = summarise(Path("x"), ExperimentConfig(), cells)
-    (paired,) = (r for r in result.differences if r.metric == "linear_probe")
-    assert (paired.n, paired.mean) == (1, pytest.approx(0.1))
-    assert (paired.low, paired.high) == (None, None)
-    assert "| gamma=1 | 1 | 90.00 % | 90.00 % |" in markdown(result)
-    assert "n = 1: no interval" in markdown(result)
-    assert "runs/1-0 failed" in markdown(result)
+def grid(*words: str) -> list[str]:
+    return ["experiment=cifar10", "data=mnist5k", *QUICK, *words]
 
 
-def test_every_side_is_compared_within_the_others():
-    more = "objective.kappa"
-    cells = [cell(g, 0, 0.5 + 0.1 * g + 0.2 * k, **{more: k}) for g in (0, 1) for k in (1, 0)]
-    result = summarise(Path("x"), ExperimentConfig(), cells)
-    pairs = {(r.side, r.a, r.b): r.mean for r in result.differences if r.metric == "linear_probe"}
-    assert pairs == {
-        ("gamma", "gamma=1, kappa=1", "gamma=0, kappa=1"): pytest.approx(0.1),
-        ("gamma", "gamma=1, kappa=0", "gamma=0, kappa=0"): pytest.approx(0.1),
-        ("kappa", "gamma=0, kappa=0", "gamma=0, kappa=1"): pytest.approx(-0.2),
-        ("kappa", "gamma=1, kappa=0", "gamma=1, kappa=1"): pytest.approx(-0.2),
-    }
-
-
-def test_a_grid_runs_keeps_what_is_finished_and_survives_a_failure(small, overrides):
-    grid = [*overrides, "experiment=demo", "seed=0,1", "run_dir=grid", "trainer.max_epochs=1"]
-    blocked = Path("grid/gamma-1_seed-1")
+def test_a_grid_runs_finished_runs_stay_and_a_failure_stops_nothing(here):
+    words = grid("objective.kappa=1", "seed=0,1", "run_dir=grid", "trainer.evaluate=true")
+    blocked = Path("grid/kappa-1_gamma-1_seed-1")
     blocked.mkdir(parents=True)
     (blocked / "thesis.txt").write_text("years of work")
-    first = run_experiment(grid)
-    states = {(c.overrides["objective.gamma"], c.overrides["seed"]): c for c in first.cells}
-    assert [c.status for c in first.cells].count("finished") == 3
-    assert "exists and is no run folder" in str(states[1, 1].error)
-    assert not any(c.kept for c in first.cells)
-    assert load("grid/gamma-0_seed-1/checkpoints/last.ckpt").config.objective.gamma == 0
-    assert {r.n for r in first.table if r.cell == "gamma=0"} == {2}
-    assert {r.n for r in first.differences} == {1}
+    first = run_experiment(words)
+    assert [run.error is None for run in first.runs] == [True, True, True, False]
+    assert "exists and is not a run folder" in str(first.runs[-1].error)
+    assert not any(run.existed for run in first.runs)
+    assert load("grid/kappa-1_gamma-0_seed-1").config.objective.gamma == 0
 
     (blocked / "thesis.txt").unlink()
-    second = run_experiment(grid)
-    assert [c.kept for c in second.cells] == [True, True, True, False]
-    assert {r.n for r in second.differences} == {2}
-    found = json.loads(Path("grid/experiment.json").read_text())
-    assert [c["status"] for c in found["cells"]] == ["finished"] * 4
-    with open("grid/table.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == len(second.table) + len(second.differences)
-    assert Path("grid/table.md").read_text() == markdown(second)
+    second = run_experiment(words)
+    assert [run.existed for run in second.runs] == [True, True, True, False]
+    assert len(second.finished) == 4
+    content = json.loads(Path("grid/experiment.json").read_text())
+    assert [run["error"] for run in content["runs"]] == [None] * 4
+    table = pd.read_csv("grid/table.csv")
+    assert len(table) == len(second.comparison())
+    assert "Linear probe" in Path("grid/table.md").read_text()
 
 
-def test_laws_and_stencils_may_be_sides_of_a_grid(small, overrides):
+def test_runs_side_by_side_are_the_runs_one_by_one(here):
+    import torch
+
+    words = grid("objective.kappa=1", "seed=0")
+    for name, jobs in (("one", 1), ("two", 2)):
+        assert len(run_experiment([*words, f"run_dir={name}"], jobs=jobs).finished) == 2
+    for run in ("kappa-1_gamma-0_seed-0", "kappa-1_gamma-1_seed-0"):
+        a, b = (load(f"{name}/{run}").network.state_dict() for name in ("one", "two"))
+        assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_grid_runs_as_jobs_of_submitit(here):
+    pytest.importorskip("submitit")
+    words = grid("objective.kappa=1", "objective.gamma=0", "seed=0", "run_dir=jobs")
+    result = run_experiment(words, slurm={"cluster": "local", "timeout_min": 5})
+    assert [run.error for run in result.runs] == [None]
+    assert result.finished[0].last_checkpoint.is_file()
+
+
+def test_whole_pairs_come_first():
+    runs = plan(["experiment=camvid", "seed=0,1", "objective.kappa=1"]).configs
+    assert [(c.seed, c.objective.gamma) for c in runs] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def test_laws_and_stencils_may_vary_in_a_grid():
     laws = "objective.law=Brownian(sigma=1.0),Brownian(2.0) + CompoundPoisson(1, LaplaceJumps(1))"
     stencils = "objective.stencils=[box(2)],[box(2), line(2, axis=0)]"
-    few = ["objective.gamma=1", "seed=0", "trainer.max_steps=1", "trainer.max_epochs=1"]
-    given = [*overrides, "experiment=demo", "run_dir=laws", *few, laws, stencils]
-    result = run_experiment(given)
-    assert [c.status for c in result.cells] == ["finished"] * 4
-    assert len({c.run_dir for c in result.cells}) == 4
-    held = [load(f"{c.run_dir}/checkpoints/last.ckpt").config.objective for c in result.cells]
-    assert [len(o.stencils) for o in held] == [1, 2, 1, 2]
-    assert [o.law.split("(")[1][:3] for o in held] == ["sig", "sig", "2.0", "2.0"]
-    assert {r.side for r in result.differences} == {"law", "stencils"}
+    found = plan(grid("objective.gamma=1", "objective.kappa=1", "seed=0", laws, stencils))
+    assert [len(c.objective.stencils) for c in found.configs] == [1, 2, 1, 2]
+    assert [c.objective.law[:12] for c in found.configs] == ["Brownian(sig"] * 2 + ["Brownian(2.0"] * 2
 
 
-def test_a_folder_of_another_experiment_is_refused(small, overrides):
-    given = [*overrides, "experiment=demo", "run_dir=grid", "objective.gamma=0", "seed=0"]
-    few = ["trainer.max_steps=1", "trainer.max_epochs=1"]
-    run_experiment([*given, *few])
-    table = Path("grid/table.md").read_text()
-    with pytest.raises(RunFolderError, match=r"gamma-0_seed-0 has `objective.kappa=1.0`, not 0.0"):
-        run_experiment([*given, *few, "objective.kappa=0", "seed=1,2"])
-    assert Path("grid/table.md").read_text() == table
-    assert not Path("grid/gamma-0_seed-1").exists()
-    assert run_experiment([*given, *few]).cells[0].kept
+def test_a_folder_of_another_experiment_is_refused(here):
+    words = grid("objective.gamma=0", "objective.kappa=1", "seed=0", "run_dir=grid")
+    run_experiment(words)
+    with pytest.raises(RunFolderError, match=r"gamma-0_seed-0 has `objective.lamb=0.02`"):
+        run_experiment([*words, "objective.lamb=0.5"])
+    assert run_experiment(words).runs[0].existed
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("words", "message"),
     [
-        ("seed=0,1,0", "every cell once; .*seed=0 and in .*seed=0"),
-        ("objective.gamma=0,0.0", "gamma=0, seed=0 and in objective.gamma=0.0, seed=0"),
-        ("experiment.sweep={objective.gamma:[]}", "`objective.gamma` must have at least one"),
+        (["experiment=demo", "seed=0,1,0"], "the same settings twice: .*seed=0 and .*seed=0"),
+        (["experiment=demo", "objective.gamma=0,0.0"], "the same settings twice"),
+        (["experiment=demo", "experiment.sweep={objective.gamma: []}"], "at least one value"),
+        (["data=mnist5k"], "needs a grid, such as `experiment=demo`"),
+        (["experiment=demo", "objective.gama=0,1"], r"did you mean `objective\.gamma`"),
+        (["experiment=demo", "objective.gamma=0,-1"], r"`objective\.gamma` must be at least 0"),
     ],
 )
-def test_a_cell_stands_once_in_a_grid_and_no_side_is_empty(given, message):
+def test_a_wrong_grid_is_named_before_anything_runs(words, message):
     with pytest.raises(ConfigError, match=message):
-        run_experiment(["experiment=demo", given])
-
-
-def test_a_grid_needs_a_name_and_known_sides():
-    with pytest.raises(ConfigError, match="needs a grid, such as `experiment=demo`"):
-        run_experiment(["data=mnist5k"])
-    with pytest.raises(ConfigError, match=r"did you mean `objective\.gamma`"):
-        run_experiment(["experiment=demo", "objective.gama=0,1"])
-    with pytest.raises(ConfigError, match=r"`objective\.gamma` must"):
-        run_experiment(["experiment=demo", "objective.gamma=0,-1"])
+        plan(words)

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,12 @@ import torch
 from lightning.pytorch import Trainer
 from sklearn.datasets import load_sample_images
 
-from levyjepa.conf.compose import compose
-from levyjepa.data import Source, train_loader
-from levyjepa.data.images import Images as Pictures
+from levyjepa.data import Images, Source, train_loader
 from levyjepa.objectives import LevyRegularizer
-from levyjepa.training.fit import Images
-from levyjepa.training.module import LevyJEPA, build_objective, laws_of, schedule
+from levyjepa.training import compose
+from levyjepa.training.fit import Loaders
+from levyjepa.training.module import LevyJEPA, schedule
+from levyjepa.training.objective import build_objective, laws_of
 
 
 def step(config, source, module: LevyJEPA | None = None) -> tuple[LevyJEPA, Trainer]:
@@ -33,14 +32,14 @@ def step(config, source, module: LevyJEPA | None = None) -> tuple[LevyJEPA, Trai
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    trainer.fit(module, datamodule=Images(config, source, 0))
+    trainer.fit(module, datamodule=Loaders(config, source, 0))
     return module, trainer
 
 
 @pytest.mark.parametrize(("name", "rate"), [("exp1", 2.0), ("exp2", 1.0)])
 def test_the_original_experiments_take_a_step_with_the_full_network(name, rate):
     config = compose([f"experiment={name}", "data.batch_size=1", "data.workers=0"])
-    photos = Pictures(load_sample_images().images, [0, 1])
+    photos = Images(load_sample_images().images, [0, 1])
     source = Source("photos", photos, None, ("china", "flower"), (0.5,) * 3, (0.25,) * 3)
     module, trainer = step(config, source)
     assert sum(p.numel() for p in module.network.encoder.vit.parameters()) > 21e6
@@ -78,8 +77,8 @@ def test_views_of_several_sizes_take_a_step(small, digits):
     assert trainer.callback_metrics["train/inv"] > 0
 
 
-def test_without_labels_there_is_no_probe(small, digits):
-    module, trainer = step(small(), replace(digits, classes=(), test=None))
+def test_without_labels_there_is_no_probe(small, unlabelled):
+    module, trainer = step(small(), unlabelled)
     assert module.network.probe is None
     assert "train/probe_loss" not in trainer.callback_metrics
 
@@ -108,9 +107,9 @@ def test_a_learned_law_trains_with_the_network_and_is_not_decayed(small, digits)
     assert law["weight_decay"] == 0
     assert {id(p) for p in law["params"]} == {id(p) for p in module.objective.levy.parameters()}
     assert all(p.grad is not None and p.grad.any() for p in law["params"])
-    given = laws_of(build_objective(module.config), module.config)
-    assert list(given) == list(module.tested) == ["box(2)", "diamond()"]
-    for (_, learned), (_, law) in zip(module.tested.values(), given.values(), strict=True):
+    initial = laws_of(build_objective(module.config), module.config)
+    assert list(initial) == list(module.laws) == ["box(2)", "diamond()"]
+    for (_, learned), (_, law) in zip(module.laws.values(), initial.values(), strict=True):
         assert learned.exponent(torch.ones(())) != law.exponent(torch.ones(()))
 
 
@@ -149,3 +148,18 @@ def test_the_loader_of_the_second_rank_holds_other_images(small, digits):
         next(iter(train_loader(digits, config.data, config.views, 0, rank, 2))) for rank in (0, 1)
     ]
     assert not torch.equal(batches[0].views[0], batches[1].views[0])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["data.image_size=30"], "`image_size` must be a multiple of the patch size"),
+        (["data.image_size=8"], "must give a grid of at least 3 x 3 patches"),
+        (["views.groups=[{size:10}]"], r"`views.groups\[0\].size` must be a multiple"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_named(words, message, small, digits):
+    with pytest.raises(ValueError, match=message):
+        LevyJEPA(small(*words), digits.classes, digits.mean, digits.std)
+    if "8" in words[0]:
+        LevyJEPA(small(*words, "objective.gamma=0"), digits.classes, digits.mean, digits.std)

@@ -19,7 +19,7 @@ IGNORED += ("trainer.evaluate", "data.workers", "data.path")
 GAMMA = "objective.gamma"
 PRIOR = ("objective.", "model.patch_projection")  # settings that do nothing at gamma 0, but for
 SHARED = ("objective.kappa", "objective.lamb", "objective.num_directions", "objective.knots")
-PUBLISHED = "online_probe/last/accuracy"  # the score that `experiment.published` reports
+PUBLISHED = "online_probe/last"  # the score that `experiment.published` reports
 NAMED = 3  # settings in a cell's name; of more, those that differ from the first cell
 FIRST = "everything that differs from the first cell"
 
@@ -113,10 +113,15 @@ def compare(table: pd.DataFrame) -> pd.DataFrame:
             }
             for cell, own in cells.items():
                 seen = own["published"].iloc[0]
-                rows.append(about | {"cell": cell, "published": seen} | _mean(own, about["unit"]))
+                mean = _mean(own["value"], about["unit"])
+                rows.append(about | {"cell": cell, "published": seen} | mean)
             others = scores[scores["subject"] != "trained"]
             for subject, own in others.groupby("subject", sort=False):
-                rows.append(about | {"subject": subject} | _mean(own, about["unit"]))
+                values = own.groupby("seed")["value"].mean()
+                mean = _mean(values, about["unit"])
+                if own["value"].nunique() == 1:  # no seed changes it: the score's own interval
+                    mean |= dict(own[["low", "high"]].iloc[0])
+                rows.append(about | {"subject": subject} | mean)
             for side, cell, base in pairs:
                 if not {cell, base} <= cells.keys():
                     continue
@@ -256,12 +261,8 @@ def _scalar(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else shown(value)
 
 
-def _mean(scores: pd.DataFrame, unit: str) -> dict[str, Any]:
-    """The mean over seeds; where all are the same, with the interval that they bring."""
-    values = scores.groupby("seed")["value"].mean()
+def _mean(values: pd.Series, unit: str) -> dict[str, Any]:
     n, mean, low, high = interval(values)
-    if len(scores) > 1 and scores["value"].nunique() == 1:
-        low, high = scores[["low", "high"]].iloc[0]
     if unit == "%":
         low, high = np.clip([low, high], 0.0, 1.0)
     return {"kind": "mean", "n": n, "mean": mean, "low": low, "high": high}
@@ -278,15 +279,8 @@ def _difference(gaps: pd.Series, higher_is_better: Any) -> dict[str, Any]:
         words = ("higher", "lower") if pd.isna(higher_is_better) else ("better", "worse")
         up = low > 0 if pd.isna(higher_is_better) else (low > 0) == bool(higher_is_better)
         verdict = words[0] if up else words[1]
-    return {
-        "kind": "difference",
-        "n": n,
-        "mean": mean,
-        "low": low,
-        "high": high,
-        "d_z": d_z,
-        "verdict": verdict,
-    }
+    found = {"n": n, "mean": mean, "low": low, "high": high, "d_z": d_z, "verdict": verdict}
+    return {"kind": "difference", **found}
 
 
 def interval(values: Iterable[float]) -> tuple[int, float, float, float]:

@@ -146,7 +146,7 @@ def _compose(chosen: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, 
     kind = "images" if settings["data"].get("frames") is None else "video"
     for group in ("model", "views"):
         if (own := _preset(group, chosen[group]).get("kind", kind)) != kind:
-            fits = [name for name in presets(group) if _preset(group, name).get("kind") == kind]
+            fits = [n for n in presets(group) if _preset(group, n).get("kind", kind) == kind]
             raise ConfigError(
                 f"`{group}={chosen[group]}` is for {own}, and data={chosen['data']} gives {kind}; "
                 f"choose {group}={' or '.join(fits)}."

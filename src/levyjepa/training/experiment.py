@@ -14,11 +14,12 @@ import pandas as pd
 
 from levyjepa.registry import import_plugin
 from levyjepa.settings import ConfigError, flat
-from levyjepa.training.comparison import compare, markdown, score_table
+from levyjepa.training.comparison import compare, score_table
 from levyjepa.training.config import compose, known_keys, sweep
 from levyjepa.training.folder import RunFolder, RunFolderError, runs_below
 from levyjepa.training.run import FREE, train
 from levyjepa.training.settings import Config
+from levyjepa.training.summary import markdown
 
 log = logging.getLogger(__name__)
 
