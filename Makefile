@@ -10,8 +10,8 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-demo: .venv/.ready  ## train with and without the prior on real digits, then open runs/demo/report.html
-	$(BIN)/levyjepa experiment experiment=demo
+demo: .venv/.ready  ## train with and without the prior on clips of real digits, then open the page
+	OMP_NUM_THREADS=1 $(BIN)/levyjepa experiment experiment=demo --jobs 2
 	-$(BIN)/python -m webbrowser -t runs/demo/report.html > /dev/null
 
 lint: .venv/.ready
@@ -20,8 +20,8 @@ lint: .venv/.ready
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-test: lint  ## lint, types, import order, doctests and tests
-	$(BIN)/python -m pytest
+test: lint  ## lint, types, import order, doctests and tests, on two processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Debian: apt-get install latexmk texlive-latex-recommended texlive-fonts-recommended lmodern
 paper: .venv/.ready  ## figures and numbers from the library, then docs/paper/levyjepa.pdf
