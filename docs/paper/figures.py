@@ -36,7 +36,7 @@ from levyjepa.objectives import LevyRegularizer, VideoRegularizer
 
 OUT = Path(__file__).parent / "figures"
 REFERENCE = Brownian(0.125) + CompoundPoisson(2.0, LaplaceJumps(1.0))  # the original experiments'
-CALM, SUDDEN = Brownian(0.5), CompoundPoisson(0.1, LaplaceJumps(0.7))  # few jumps, some hidden
+SMOOTH, RARE = Brownian(0.5), CompoundPoisson(0.1, LaplaceJumps(0.7))  # few jumps, some hidden
 BLUE, ORANGE, GREEN, GRAY = "#2b6ca3", "#d1702a", "#3d8b53", "#8a8a8a"
 NUMBERS: dict[str, str] = {}
 
@@ -120,8 +120,8 @@ def cells() -> None:
 
 def draw(axis: Axes, sites: np.ndarray, signs: tuple[int, ...], n: int, disjoint: bool) -> None:
     """One cell, and on the first the signs of its corners."""
-    centre = sites.mean(0)
-    order = np.argsort(np.arctan2(*(sites - centre).T))
+    center = sites.mean(0)
+    order = np.argsort(np.arctan2(*(sites - center).T))
     color = (BLUE, ORANGE, GREEN)[n % 3] if disjoint else BLUE
     style = {"alpha": 0.3 if disjoint else 0.16, "color": color, "lw": 0.8}
     if len(sites) == 2:
@@ -129,7 +129,7 @@ def draw(axis: Axes, sites: np.ndarray, signs: tuple[int, ...], n: int, disjoint
     else:
         axis.add_patch(Polygon(sites[order][:, ::-1], **style))
     if n == 0 and disjoint:
-        for (row, column), sign in zip(0.66 * sites + 0.34 * centre, signs, strict=True):
+        for (row, column), sign in zip(0.66 * sites + 0.34 * center, signs, strict=True):
             text = "$+$" if sign > 0 else "$-$"
             up = 0.25 if len(sites) == 2 else 0.0
             axis.text(column, row - up, text, ha="center", va="center", fontsize=9)
@@ -353,11 +353,11 @@ def jumps() -> None:
     """The posterior is calibrated, and a vector says more than a channel."""
     n, sizes = 200_000, (1, 2, 4, 8, 16)
     figure, (left, right) = plt.subplots(1, 2, figsize=(6.1, 2.15), layout="constrained")
-    chance = -math.expm1(-SUDDEN.rate)
+    chance = -math.expm1(-RARE.rate)
     known = []
     for dim in sizes:
         jumped, x = with_truth(n, dim, seeded(dim))
-        p = jump_probability(x, CALM + SUDDEN, isotropic=True).double()
+        p = jump_probability(x, SMOOTH + RARE, isotropic=True).double()
         known.append(1 - entropy(p) / entropy(torch.tensor([chance], dtype=p.dtype)))
         caught = float((p[jumped] > 0.5).double().mean())
         if dim in (1, 4, 16):
@@ -387,8 +387,8 @@ def jumps() -> None:
 
 def with_truth(n: int, dim: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Which of n cells hold a jump, and their increments (n, dim)."""
-    sudden = SUDDEN.sample((n,), 1.0, dim, generator, torch.float64)
-    return sudden[:, 0] != 0, sudden + CALM.sample((n,), 1.0, dim, generator, torch.float64)
+    sudden = RARE.sample((n,), 1.0, dim, generator, torch.float64)
+    return sudden[:, 0] != 0, sudden + SMOOTH.sample((n,), 1.0, dim, generator, torch.float64)
 
 
 def entropy(p: Tensor) -> float:
@@ -424,21 +424,22 @@ def pooled() -> None:
 
 
 def clips() -> None:
-    """One law for all kinds of a clip's increments: separate cells, whose volumes add to theirs."""
-    paces = (2.0, 1.0, 0.5, 0.1)
-    for pace in paces:
-        last = round(2 / pace)
-        field = torch.zeros(1, 2 * last + 5, 9, 9, 1)  # one cell's share in the field
+    """Count the cells of the moving sum in increments of every kind: their volumes must add up."""
+    time_steps = (2.0, 1.0, 0.5, 0.1)
+    for time_step in time_steps:
+        last = round(2 / time_step)
+        field = torch.zeros(1, 2 * last + 5, 9, 9, 1)  # one cell's contribution to the field
         field[0, 3 : 3 + last, 4:6, 4:6] = 1
-        prior = VideoRegularizer(REFERENCE, pace=pace)
+        prior = VideoRegularizer(REFERENCE, time_step=time_step)
         kinds = [kind.terms for kind in prior.priors.values()]
         stencils = [term.stencil for terms in kinds for term in terms]  # pyright: ignore
         for stencil in stencils:
-            found = increments(field, stencil).abs()
-            volume = float(found.sum()) * pace / 8
-            if found.max() > 1 or not math.isclose(volume, stencil.volume):
-                raise ValueError(f"{stencil} at pace {pace} has volume {volume}.")
-    NUMBERS["ClipPaces"] = ", ".join(f"{pace:g}" for pace in paces[:-1]) + f" and {paces[-1]:g}"
+            weights = increments(field, stencil).abs()
+            volume = float(weights.sum()) * time_step / 8
+            if weights.max() > 1 or not math.isclose(volume, stencil.volume):
+                raise ValueError(f"{stencil} at time step {time_step} has volume {volume}.")
+    *first, last = (f"{time_step:g}" for time_step in time_steps)
+    NUMBERS["ClipPaces"] = f"{', '.join(first)} and {last}"
 
 
 def note(name: str, value: float, digits: int) -> None:
