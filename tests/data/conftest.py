@@ -4,8 +4,8 @@ from pathlib import Path
 import datasets
 import pytest
 
-from levyjepa.conf.schema import DataConfig
-from levyjepa.data import Source, load_source
+from levyjepa.data import Source, open_source
+from levyjepa.data.settings import DataSettings
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,7 +18,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def digits() -> Source:
-    return load_source(DataConfig(source="mnist5k"))
+    return open_source(DataSettings(source="mnist5k"))
 
 
 @pytest.fixture(scope="session")

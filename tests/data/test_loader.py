@@ -1,26 +1,35 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Subset
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from levyjepa.conf.compose import compose
-from levyjepa.conf.schema import DataConfig, ViewsConfig
-from levyjepa.data import Batch, Source, load_source, test_loader, train_loader
+from levyjepa.data import (
+    Batch,
+    DataSettings,
+    MemoryVideo,
+    Rows,
+    Source,
+    ViewGroup,
+    ViewsSettings,
+    open_source,
+    test_loader,
+    train_loader,
+)
+from levyjepa.data.loader import two_views
+from levyjepa.training.config import compose
 
-CONFIG = DataConfig(batch_size=16)
+CONFIG = DataSettings(batch_size=16)
 
 
 @pytest.fixture(scope="module")
 def few(digits: Source) -> Source:
     """100 digits to learn from and 40 to test on."""
-    return replace(
-        digits, train=Subset(digits.train, range(100)), test=Subset(digits.test, range(40))
-    )
+    return replace(digits, train=Rows(digits.train, range(100)), test=Rows(digits.test, range(40)))
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -44,8 +53,8 @@ def test_batches_hold_views_of_every_group_and_labels(few: Source) -> None:
 
 
 def test_views_do_not_depend_on_the_number_of_workers(few: Source) -> None:
-    alone = train_loader(few, CONFIG, ViewsConfig(), seed=3)
-    helped = train_loader(few, replace(CONFIG, workers=2), ViewsConfig(), seed=3)
+    alone = train_loader(few, CONFIG, ViewsSettings(), seed=3)
+    helped = train_loader(few, CONFIG.replace(workers=2), ViewsSettings(), seed=3)
     for number in (0, 1, 4):
         expected, found = epoch(alone, number), epoch(helped, number)
         assert len(found) == 6
@@ -54,7 +63,7 @@ def test_views_do_not_depend_on_the_number_of_workers(few: Source) -> None:
 
 def test_epochs_and_seeds_bring_another_order(few: Source) -> None:
     def order(seed: int, number: int) -> list[int]:
-        batches = train_loader(few, CONFIG, ViewsConfig(), seed).batch_sampler
+        batches = train_loader(few, CONFIG, ViewsSettings(), seed).batch_sampler
         batches.set_epoch(number)
         return [index for batch in batches for _, index in batch]
 
@@ -65,22 +74,22 @@ def test_epochs_and_seeds_bring_another_order(few: Source) -> None:
 
 def test_epochs_seeds_and_images_bring_other_views(few: Source) -> None:
     def views(seed: int, number: int, index: int) -> Tensor:
-        return train_loader(few, CONFIG, ViewsConfig(), seed).dataset[number, index][0][0]
+        return train_loader(few, CONFIG, ViewsSettings(), seed).dataset[number, index][0][0]
 
     first = views(0, 0, 5)
     assert torch.equal(first, views(0, 0, 5))
     assert not torch.equal(first, views(0, 1, 5))
     assert not torch.equal(first, views(1, 0, 5))
-    twins = replace(few, train=Subset(few.train, [5] * 100))  # one image, by two indices
-    dataset = train_loader(twins, CONFIG, ViewsConfig(), 0).dataset
+    twins = replace(few, train=Rows(few.train, [5] * 100))  # one image, by two indices
+    dataset = train_loader(twins, CONFIG, ViewsSettings(), 0).dataset
     assert not torch.equal(dataset[0, 5][0][0], dataset[0, 6][0][0])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run_resumes_in_the_middle_of_an_epoch(few: Source, workers: int) -> None:
-    config = replace(CONFIG, workers=workers)
-    whole = epoch(train_loader(few, config, ViewsConfig(), seed=0), 2)
-    resumed = train_loader(few, config, ViewsConfig(), seed=0, start=(2, 4))
+    config = CONFIG.replace(workers=workers)
+    whole = epoch(train_loader(few, config, ViewsSettings(), seed=0), 2)
+    resumed = train_loader(few, config, ViewsSettings(), seed=0, start=(2, 4))
     assert len(resumed) == 6
     rest = list(resumed)
     assert len(rest) == 2
@@ -89,41 +98,62 @@ def test_a_run_resumes_in_the_middle_of_an_epoch(few: Source, workers: int) -> N
 
 
 def test_ranks_share_an_epoch_without_overlap(few: Source) -> None:
-    config = replace(CONFIG, batch_size=8)
+    config = CONFIG.replace(batch_size=8)
 
     def drawn(rank: int, ranks: int) -> list[list[int]]:
-        loader = train_loader(few, config, ViewsConfig(), seed=0, rank=rank, world_size=ranks)
+        loader = train_loader(few, config, ViewsSettings(), seed=0, rank=rank, world_size=ranks)
         return [[index for _, index in batch] for batch in loader.batch_sampler]
 
     ranks = [drawn(rank, 3) for rank in range(3)]
     assert [len(batches) for batches in ranks] == [4, 4, 4]
     indices = [index for batches in ranks for batch in batches for index in batch]
     assert len(set(indices)) == len(indices) == 96
-    one = train_loader(few, replace(config, batch_size=24), ViewsConfig(), seed=0)
+    one = train_loader(few, config.replace(batch_size=24), ViewsSettings(), seed=0)
     for joint, *parts in zip(one.batch_sampler, *ranks, strict=True):
         assert {i for _, i in joint} == {i for part in parts for i in part}
 
 
+def test_two_views_are_a_function_of_the_key(few: Source) -> None:
+    views = ViewsSettings(groups=[ViewGroup(count=1, size=20), ViewGroup(size=8)])
+    image, video = few.train[0][0], MemoryVideo(torch.randint(0, 256, (9, 3, 30, 40)).byte())
+    for item, data, shape in (
+        (image, CONFIG, (3, 20, 20)),
+        (np.asarray(image), CONFIG, (3, 20, 20)),
+        (video, CONFIG.replace(frames=4), (4, 3, 20, 20)),
+    ):
+        one, other = two_views(item, views, data, (0, 7))
+        assert one.shape == other.shape == shape
+        assert not torch.equal(one, other)
+        assert torch.equal(one, two_views(item, views, data, (0, 7))[0])
+        assert not torch.equal(one, two_views(item, views, data, (0, 8))[0])
+
+
+def test_a_label_without_a_class_is_named_when_it_is_loaded(few: Source) -> None:
+    source = replace(few, classes=())
+    with pytest.raises(ValueError, match=r"The label of train digit \d+ must be -1, as"):
+        next(iter(train_loader(source, CONFIG, ViewsSettings(), seed=0)))
+
+
 def test_fewer_images_than_a_batch_is_an_error(few: Source) -> None:
     with pytest.raises(ValueError, match="must be at most 50, as there are 100 training"):
-        train_loader(few, replace(CONFIG, batch_size=64), ViewsConfig(), seed=0, world_size=2)
+        train_loader(few, CONFIG.replace(batch_size=64), ViewsSettings(), seed=0, world_size=2)
 
 
 def test_test_images_come_whole_in_order_and_none_is_dropped(few: Source) -> None:
-    batches = list(test_loader(few.test, replace(CONFIG, image_size=32)))
+    batches = list(test_loader(few.test, CONFIG.replace(image_size=32)))
     assert [len(b.labels) for b in batches] == [16, 16, 8]
     assert torch.cat([b.labels for b in batches]).tolist() == [few.test[i][1] for i in range(40)]
     assert (batches[0].images.shape, batches[0].images.dtype) == ((16, 3, 32, 32), torch.uint8)
 
 
-def test_test_images_are_the_centre_of_a_wide_frame(shared_data: Path) -> None:
+def test_test_images_are_the_center_of_a_wide_frame(shared_data: Path) -> None:
     folder = shared_data / "camvid" / "val" / "images"
-    source = load_source(DataConfig(source="unlabelled", path=str(folder)))
-    batch = next(iter(test_loader(source.train, DataConfig(image_size=90, batch_size=2))))
+    source = open_source(DataSettings(source="unlabelled", path=str(folder)))
+    batch = next(iter(test_loader(source.train, DataSettings(image_size=90, batch_size=2))))
     frame, _ = source.train[0]
-    centre = frame.resize((120, 90), Image.Resampling.BILINEAR).crop((15, 0, 105, 90))
+    center = frame.resize((120, 90), Image.Resampling.BILINEAR).crop((15, 0, 105, 90))
     assert batch.images.shape == (2, 3, 90, 90)
-    assert (batch.images[0].int() - pil_to_tensor(centre).int()).abs().max() <= 1
+    assert (batch.images[0].int() - pil_to_tensor(center).int()).abs().max() <= 1
 
 
 @pytest.fixture
@@ -137,13 +167,13 @@ def damaged(class_folders: Path, tmp_path: Path) -> Source:
     for split in ("train", "test"):
         (tmp_path / "all" / split).mkdir(parents=True)
         (tmp_path / "all" / split / "digits").symlink_to(tmp_path / "digits")
-    return load_source(DataConfig(source="folder", path=str(tmp_path / "all")))
+    return open_source(DataSettings(source="folder", path=str(tmp_path / "all")))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_corrupt_image_is_left_out_and_named(damaged: Source, workers: int) -> None:
-    config = replace(CONFIG, batch_size=50, workers=workers)
-    batches = list(train_loader(damaged, config, ViewsConfig(), seed=0))
+    config = CONFIG.replace(batch_size=50, workers=workers)
+    batches = list(train_loader(damaged, config, ViewsSettings(), seed=0))
     assert sorted(len(batch.labels) for batch in batches) == [49, 50, 50, 50]
     assert sorted(batch.views[0].shape[1] for batch in batches) == [49, 50, 50, 50]
     (name,) = [name for batch in batches for name in batch.corrupt]
@@ -152,6 +182,6 @@ def test_a_corrupt_image_is_left_out_and_named(damaged: Source, workers: int) ->
 
 
 def test_a_test_batch_of_corrupt_images_alone_is_empty(damaged: Source) -> None:
-    batch = next(iter(test_loader(damaged.test, replace(CONFIG, batch_size=1))))
+    batch = next(iter(test_loader(damaged.test, CONFIG.replace(batch_size=1))))
     assert (batch.images.shape, batch.labels.shape) == ((0, 3, 28, 28), (0,))
     assert len(batch.corrupt) == 1

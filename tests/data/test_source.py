@@ -1,16 +1,28 @@
 import shutil
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
+import torch
 from datasets.exceptions import DatasetNotFoundError
 from PIL import Image
 
-from levyjepa.conf.schema import DataConfig
-from levyjepa.data import Source, load_source
+from levyjepa.data import (
+    DataSettings,
+    Footage,
+    MemoryVideo,
+    Source,
+    ViewsSettings,
+    open_source,
+    register_source,
+    test_loader,
+    train_loader,
+)
+from levyjepa.data.registry import SOURCES
+from levyjepa.data.source import prepared
+from levyjepa.training.config import compose
 
 
 def test_digits_come_without_a_network_and_evenly_split(digits: Source) -> None:
@@ -23,7 +35,7 @@ def test_digits_come_without_a_network_and_evenly_split(digits: Source) -> None:
     assert images.isdisjoint(digits.test[i][0].tobytes() for i in range(1000))
 
 
-def test_normalisation_is_the_sources_own(digits: Source) -> None:
+def test_normalization_is_the_sources_own(digits: Source) -> None:
     pixels = np.stack([np.asarray(digits.train[i][0]) for i in range(4000)]) / 255
     np.testing.assert_allclose(digits.mean, pixels.mean((0, 1, 2)), atol=0.01)
     np.testing.assert_allclose(digits.std, pixels.std((0, 1, 2)), atol=0.01)
@@ -31,7 +43,7 @@ def test_normalisation_is_the_sources_own(digits: Source) -> None:
 
 @pytest.mark.parametrize("source", ["cifar10", "parquet"])
 def test_parquet_brings_its_classes(shared_data: Path, source: str) -> None:
-    found = load_source(DataConfig(source=source, path=str(shared_data / "cifar10")))
+    found = open_source(DataSettings(source=source, path=str(shared_data / "cifar10")))
     assert (len(found.train), len(found.test)) == (10_000, 2_000)
     assert found.name == "cifar10"
     assert found.classes[:2] == ("airplane", "automobile")
@@ -59,14 +71,14 @@ def parquet(
 def test_labels_may_be_words_or_numbers_and_some_may_be_missing(tmp_path: Path) -> None:
     parquet(tmp_path, ["cat", None, "ant", "cat"], "animal")
     parquet(tmp_path, ["ant"], "animal", "test")
-    config = DataConfig(source="parquet", path=str(tmp_path), label_column="animal")
-    source = load_source(config)
+    config = DataSettings(source="parquet", path=str(tmp_path), label_column="animal")
+    source = open_source(config)
     assert source.classes == ("ant", "cat")
     assert [source.train[i][1] for i in range(4)] == [1, -1, 0, 1]
 
     parquet(tmp_path, [5, -1, 3])
     parquet(tmp_path, [3, 5], split="test")
-    source = load_source(DataConfig(source="parquet", path=str(tmp_path)))
+    source = open_source(DataSettings(source="parquet", path=str(tmp_path)))
     assert source.classes == ("3", "5")
     assert source.train.labels == [1, -1, 0]
 
@@ -74,7 +86,7 @@ def test_labels_may_be_words_or_numbers_and_some_may_be_missing(tmp_path: Path) 
 def test_a_column_without_a_single_label_makes_an_unlabelled_source(tmp_path: Path) -> None:
     parquet(tmp_path, [-1, -1])
     parquet(tmp_path, [-1], split="test")
-    source = load_source(DataConfig(source="parquet", path=str(tmp_path)))
+    source = open_source(DataSettings(source="parquet", path=str(tmp_path)))
     assert source.classes == ()
     assert source.train[0][1] == -1
 
@@ -82,60 +94,63 @@ def test_a_column_without_a_single_label_makes_an_unlabelled_source(tmp_path: Pa
 def test_columns_that_cannot_be_told_apart_must_be_named(tmp_path: Path) -> None:
     parquet(tmp_path, [0, 1], images=2)
     parquet(tmp_path, [0], images=2, split="test")
-    config = DataConfig(source="parquet", path=str(tmp_path))
+    config = DataSettings(source="parquet", path=str(tmp_path))
     with pytest.raises(ValueError, match=r"`data.image_column` must be one of image, image1"):
-        load_source(config)
-    config.image_column = "image1"
-    assert load_source(config).train[1][0].getpixel((0, 0)) == (10, 0, 0)
+        open_source(config)
+    assert open_source(config.replace(image_column="image1")).train[1][0].getpixel((0, 0)) == (
+        10,
+        0,
+        0,
+    )
 
 
 def test_parquet_without_labels_is_an_error(tmp_path: Path) -> None:
     parquet(tmp_path, [0.5], "weight")
     parquet(tmp_path, [0.5], "weight", "test")
     with pytest.raises(ValueError, match="no column of labels, only image, weight"):
-        load_source(DataConfig(source="parquet", path=str(tmp_path)))
+        open_source(DataSettings(source="parquet", path=str(tmp_path)))
 
 
 def test_parquet_names_the_split_it_lacks(tmp_path: Path) -> None:
     parquet(tmp_path, [0, 1])
     with pytest.raises(ValueError, match=r"must hold test\*.parquet"):
-        load_source(DataConfig(source="parquet", path=str(tmp_path)))
+        open_source(DataSettings(source="parquet", path=str(tmp_path)))
     (tmp_path / "test.parquet").write_bytes(b"nothing of the kind")
     with pytest.raises(ValueError, match="can't be read"):
-        load_source(DataConfig(source="parquet", path=str(tmp_path)))
+        open_source(DataSettings(source="parquet", path=str(tmp_path)))
 
 
 def test_class_folders_are_split_the_same_way_each_time(class_folders: Path) -> None:
-    config = DataConfig(source="folder", path=str(class_folders))
-    source = load_source(config)
+    config = DataSettings(source="folder", path=str(class_folders))
+    source = open_source(config)
     assert source.classes == ("seven", "three")
     assert Counter(source.train.labels) == {0: 8, 1: 8}
     assert Counter(source.test.labels) == {0: 2, 1: 2}
     assert not set(source.train.records) & set(source.test.records)
-    assert load_source(config).test.records == source.test.records
+    assert open_source(config).test.records == source.test.records
 
 
 @pytest.mark.parametrize("test", ["test", "val"])
 def test_class_folders_below_train_and_test(class_folders: Path, tmp_path: Path, test: str) -> None:
     shutil.copytree(class_folders, tmp_path / "train")
-    config = DataConfig(source="folder", path=str(tmp_path))
+    config = DataSettings(source="folder", path=str(tmp_path))
     with pytest.raises(ValueError, match="must hold test/ or val/ beside train/"):
-        load_source(config)
+        open_source(config)
     shutil.copytree(class_folders / "three", tmp_path / test / "three")
-    source = load_source(config)
+    source = open_source(config)
     assert Counter(source.train.labels) == {0: 10, 1: 10}
     assert Counter(source.test.labels) == {1: 10}
     (tmp_path / test / "eight").mkdir()
     with pytest.raises(ValueError, match="eight, no class of train/"):
-        load_source(config)
+        open_source(config)
 
 
 def test_imagenette_is_read_from_its_extracted_archive(class_folders: Path, tmp_path: Path) -> None:
     for split in ("train", "val"):
         shutil.copytree(class_folders / "three", tmp_path / split / "n01440764")
         shutil.copytree(class_folders / "seven", tmp_path / split / "n03888257")
-    config = DataConfig(source="imagenette", path=str(tmp_path), test_split="validation")
-    source = load_source(config)
+    config = DataSettings(source="imagenette", path=str(tmp_path), test_split="validation")
+    source = open_source(config)
     assert source.classes == ("tench", "parachute")
     assert source.mean == (0.485, 0.456, 0.406)
     assert (len(source.train), len(source.test)) == (20, 20)
@@ -143,7 +158,7 @@ def test_imagenette_is_read_from_its_extracted_archive(class_folders: Path, tmp_
 
 def test_unlabelled_frames_of_any_folder(shared_data: Path) -> None:
     folder = shared_data / "camvid" / "val" / "images"
-    source = load_source(DataConfig(source="unlabelled", path=str(folder)))
+    source = open_source(DataSettings(source="unlabelled", path=str(folder)))
     assert source.classes == ()
     assert len(source.train) + len(source.test) == 101
     image, label = source.train[0]
@@ -154,17 +169,17 @@ def test_unlabelled_frames_of_any_folder(shared_data: Path) -> None:
 @pytest.mark.parametrize("source", ["parquet", "folder", "unlabelled"])
 def test_a_folder_must_be_there_and_hold_something(source: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"must be a folder for data={source}, got none"):
-        load_source(DataConfig(source=source))
+        open_source(DataSettings(source=source))
     with pytest.raises(FileNotFoundError, match=r"there is none at .*nowhere"):
-        load_source(DataConfig(source=source, path=str(tmp_path / "nowhere")))
+        open_source(DataSettings(source=source, path=str(tmp_path / "nowhere")))
     with pytest.raises(ValueError, match=r"`data.path` must hold"):
-        load_source(DataConfig(source=source, path=str(tmp_path)))
+        open_source(DataSettings(source=source, path=str(tmp_path)))
 
 
 def test_images_without_class_folders_are_sent_to_the_unlabelled_source(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
     with pytest.raises(ValueError, match="data=unlabelled"):
-        load_source(DataConfig(source="folder", path=str(tmp_path)))
+        open_source(DataSettings(source="folder", path=str(tmp_path)))
 
 
 @pytest.fixture
@@ -196,11 +211,11 @@ def hub(digits: Source, monkeypatch: pytest.MonkeyPatch) -> dict:
     return asked
 
 
-HUB = DataConfig(source="hub", path="some/numbers", test_split="validation")
+HUB = DataSettings(source="hub", path="some/numbers", test_split="validation")
 
 
 def test_a_hub_data_set_brings_its_images_and_classes(hub: dict, digits: Source) -> None:
-    source = load_source(replace(HUB, subset="small"))
+    source = open_source(HUB.replace(subset="small"))
     assert hub["args"] == ("some/numbers", "small")
     assert (source.name, len(source.train), len(source.test)) == ("numbers", 20, 5)
     assert source.classes == tuple(f"number {n}" for n in range(10))
@@ -211,7 +226,7 @@ def test_a_hub_data_set_brings_its_images_and_classes(hub: dict, digits: Source)
 
 
 def test_a_name_of_ours_asks_the_hub_for_its_id(hub: dict) -> None:
-    source = load_source(DataConfig(source="imagenette", subset="160px", test_split="validation"))
+    source = open_source(DataSettings(source="imagenette", subset="160px", test_split="validation"))
     assert hub["args"] == ("frgfm/imagenette", "160px")
     assert source.mean == (0.485, 0.456, 0.406)
 
@@ -232,7 +247,7 @@ def test_a_split_or_column_that_is_not_there_is_an_error(
     hub: dict, setting: str, value: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        load_source(replace(HUB, **{setting: value}))
+        open_source(HUB.replace(**{setting: value}))
 
 
 def test_a_data_set_that_is_a_script_is_read_from_the_hubs_conversion(
@@ -246,7 +261,7 @@ def test_a_data_set_that_is_a_script_is_read_from_the_hubs_conversion(
         return plain(*args, **options)
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    assert len(load_source(replace(HUB, subset="small")).train) == 20
+    assert len(open_source(HUB.replace(subset="small")).train) == 20
     assert hub["options"] == {"data_dir": "small", "revision": "refs/convert/parquet"}
 
 
@@ -266,12 +281,12 @@ def test_what_the_hub_refuses_is_told(
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     with pytest.raises(expected, match=message):
-        load_source(HUB)
+        open_source(HUB)
 
 
 def test_a_hub_data_set_needs_an_id() -> None:
     with pytest.raises(ValueError, match=r"`data.path` must be the id"):
-        load_source(DataConfig(source="hub"))
+        open_source(DataSettings(source="hub"))
 
 
 @pytest.mark.parametrize(("source", "path"), [("imagenette", None), ("hub", "some/thing")])
@@ -280,38 +295,110 @@ def test_without_a_network_the_offline_sources_are_named(
 ) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(ConnectionError, match="data=mnist5k needs no network"):
-        load_source(DataConfig(source=source, path=path))
+        open_source(DataSettings(source=source, path=path))
 
 
 def test_an_unknown_source_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"`data.source` must be one of mnist5k"):
-        load_source(DataConfig(source="mnist"))
+    with pytest.raises(ValueError, match="no source 'mnist5'; did you mean 'mnist5k'"):
+        open_source(DataSettings(source="mnist5"))
 
 
-def test_a_held_out_part_of_the_training_images_is_judged_and_never_trained_on() -> None:
-    whole, source = load_source(DataConfig()), load_source(DataConfig(holdout=0.25))
-    kept, held = (part.indices for part in (source.train, source.test))  # pyright: ignore
-    assert sorted([*kept, *held]) == list(range(len(whole.train)))  # pyright: ignore
-    labels = [whole.train[i][1] for i in held]
+def test_a_held_out_part_of_the_training_images_is_tested_on_and_never_trained_on() -> None:
+    whole, source = open_source(DataSettings()), open_source(DataSettings(holdout=0.25))
+    assert sorted([*source.train.indices, *source.test.indices]) == list(range(len(whole.train)))
+    labels = [whole.train[i][1] for i in source.test.indices]
     assert [labels.count(digit) for digit in range(10)] == [100] * 10
-    assert load_source(DataConfig(holdout=0.25)).test.indices == held  # pyright: ignore
+    assert open_source(DataSettings(holdout=0.25)).test.indices == source.test.indices
+    assert source.mean == whole.mean
 
 
 def test_a_limit_takes_the_same_images_each_time() -> None:
-    source, again = (load_source(DataConfig(limit=30)) for _ in range(2))
-    assert len(source.train) == len(source.test) == 30  # pyright: ignore
-    assert [x[1] for x in source.train] == [x[1] for x in again.train]  # pyright: ignore
+    source, again = (open_source(DataSettings(limit=30)) for _ in range(2))
+    assert len(source.train) == len(source.test) == 30
+    assert [x[1] for x in source.train] == [x[1] for x in again.train]
 
 
-def test_images_with_masks_train_without_labels_and_open_at_any_size(shared_data: Path) -> None:
-    config = DataConfig(
-        source="segmentation", path=str(shared_data / "camvid"), test_split="val", void=11
-    )
-    source = load_source(config)
-    assert source.classes == ()
-    assert len(source.train) == 367  # pyright: ignore
-    assert len(source.test) == 101  # pyright: ignore
-    assert source.masks is not None
-    image, mask = source.masks((48, 64)).val[0]
-    assert image.shape == (3, 48, 64)
-    assert set(mask.unique().tolist()) <= set(range(-1, 11))
+@pytest.mark.parametrize("source", ["folder", "parquet", "unlabelled", "segmentation"])
+@pytest.mark.parametrize("name", ["archive (1)", "日本語", "a=b", "C#", "it's", "x{1}", "y[1]"])
+def test_real_folders_open_from_the_command_line(tmp_path: Path, source: str, name: str) -> None:
+    folder = tmp_path / name
+    for path in ("one/0.png", "one/1.png", "one/2.png", "train/images/0.png", "train/masks/0.png"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(folder / path)
+    shutil.copytree(folder / "train", folder / "val")
+    if source == "folder":
+        shutil.rmtree(folder / "train")
+    parquet(folder, [0, 1])
+    parquet(folder, [0, 1], split="test")
+    words = [f"data={source}", f"data.path={folder}"]
+    assert open_source(compose(words).data).name == name
+
+
+def gray_squares(count: int) -> list[tuple[np.ndarray, int]]:
+    """Dark squares of class 0 and bright ones of class 1."""
+    return [(np.full((20, 20, 3), 100 * (n % 2) + 50, np.uint8), n % 2) for n in range(count)]
+
+
+def test_lists_of_a_user_are_a_source() -> None:
+    images = [(Image.fromarray(pixels[..., 0]), label) for pixels, label in gray_squares(10)]
+    mine = Source("mine", train=gray_squares(30), test=images, classes=("dark", "bright"))
+    data = DataSettings(batch_size=4, image_size=16, limit=20)
+    source = prepared(mine, data)
+    assert source.mean == pytest.approx((100 / 255,) * 3)
+    assert source.std == pytest.approx((50 / 255,) * 3)
+    batch = next(iter(train_loader(source, data, ViewsSettings(), seed=0)))
+    assert batch.views[0].shape == (4, 4, 3, 16, 16)
+    bright = batch.views[0].float().mean((0, 2, 3, 4)) > 100
+    assert bright.long().tolist() == batch.labels.tolist()
+    tests = list(test_loader(source.test, data))
+    assert sum(len(batch.labels) for batch in tests) == 10
+    held_out = prepared(Source("mine", mine.train, classes=mine.classes), data.replace(holdout=0.2))
+    assert Counter(label for _, label in held_out.test) == {0: 3, 1: 3}
+
+
+def test_a_registered_source_has_a_preset_and_opens_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(SOURCES, "_entries", dict(SOURCES.entries()))
+    preset = {"data": {"image_size": 16, "batch_size": 5}, "use": {"model": "tiny"}}
+
+    @register_source("blobs", preset=preset)
+    def blobs(settings: DataSettings) -> Source:
+        "Dark and bright squares."
+        return Source("blobs", gray_squares(20), gray_squares(6), classes=("dark", "bright"))
+
+    config = compose(["data=blobs", "data.limit=12"])
+    assert (config.data.source, config.data.image_size) == ("blobs", 16)
+    assert config.model.patch_size == 4
+    source = open_source(config.data)
+    assert (source.name, len(source.train), len(source.test)) == ("blobs", 12, 6)
+    with pytest.raises(ValueError, match="'mnist5k' is registered twice"):
+        register_source("mnist5k")(blobs)
+
+
+ONE = gray_squares(1)
+VIDEO: Footage = MemoryVideo(torch.zeros(3, 3, 8, 8, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("mine", "settings", "message"),
+    [
+        ("text", {}, "`data.source=mnist5k` must give a `Source`"),
+        (Source("mine", []), {}, "`train` of mine must hold an item, got none"),
+        (Source("mine", ONE, [], ("a",)), {}, "`test` of mine must hold an item.*test_split"),
+        (Source("mine", [ONE[0][0]]), {}, r"image 0 of `train` .* must be \(image, label\)"),
+        (Source("mine", [("a.png", -1)]), {}, "a PIL image or an array .*, got str"),
+        (Source("mine", [(ONE[0][0] / 255, -1)]), {}, "of uint8, got .* float64"),
+        (Source("mine", ONE), {}, "must be -1, as `classes` names none; got 0"),
+        (Source("mine", gray_squares(8), None, ("a",)), {}, "image 1 of .* from 0 to 0.* got 1"),
+        (Source("mine", [(ONE[0][0], "cat")], None, ("cat",)), {}, "must be an integer, got 'cat'"),
+        (Source("mine", ONE, None, ("a",)), {"frames": 8}, "`data.frames` must be null"),
+        (Source("mine", [(VIDEO, -1)], clips=True), {}, "`data.frames` must be a number"),
+        (Source("mine", [(VIDEO, -1)]), {}, "must say `clips=True`"),
+        (Source("mine", ONE, None, ("a",), clips=True), {"frames": 8}, "must be video"),
+        (Source("mine", ONE, None, ("a",)), {"holdout": 0.5}, "`data.holdout` must be larger"),
+    ],
+)
+def test_a_source_is_checked(mine: Source, settings: dict, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        prepared(mine, DataSettings(**settings))

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as T
 
-from levyjepa.conf.schema import ViewGroup, ViewsConfig
+from levyjepa.data.settings import ViewGroup, ViewsSettings
 from levyjepa.data.views import (
     Crops,
     Photometric,
@@ -18,7 +18,7 @@ from levyjepa.data.views import (
     crop_box,
     generator_of,
     jitter,
-    normalise,
+    normalize,
     solarize,
 )
 
@@ -50,7 +50,7 @@ def changed(photographs: Tensor, **factors: float) -> Tensor:
         ("saturation", T.adjust_saturation),
     ],
 )
-def test_each_change_of_colour_is_torchvisions(
+def test_each_change_of_color_is_torchvisions(
     photographs: Tensor, name: str, theirs: Callable[..., Tensor], factor: float
 ) -> None:
     ours = changed(photographs, **{name: factor})
@@ -75,7 +75,7 @@ def test_other_hues_are_nearer_to_torchvisions_than_no_change(photographs: Tenso
 
 
 @pytest.mark.parametrize("saturation", [0.0, 0.5])
-def test_changes_of_colour_follow_one_another_in_the_stated_order(
+def test_changes_of_color_follow_one_another_in_the_stated_order(
     photographs: Tensor, saturation: float
 ) -> None:
     mild = (photographs // 2 + 64).float() / 255  # that no step leaves [0, 1]
@@ -98,7 +98,7 @@ def test_solarization_is_torchvisions(photographs: Tensor) -> None:
     assert (ours - T.solarize(photographs, 128).float()).abs().max() < 1e-3
 
 
-def test_colours_are_changed_as_often_and_as_far_as_torchvision_changes_them(
+def test_colors_are_changed_as_often_and_as_far_as_torchvision_changes_them(
     photographs: Tensor,
 ) -> None:
     torch.manual_seed(0)
@@ -112,7 +112,7 @@ def test_colours_are_changed_as_often_and_as_far_as_torchvision_changes_them(
     )
     small = T.resize(photographs[0], [32, 32])
     reference = torch.stack([theirs(small) for _ in range(500)]).float() / 255
-    module = Photometric(ViewsConfig(), (0.0,) * 3, (1.0,) * 3)
+    module = Photometric(ViewsSettings(), (0.0,) * 3, (1.0,) * 3)
     ours = module(small.expand(1, 500, -1, -1, -1), generator_of(0))[0]
 
     def summaries(images: Tensor) -> list[Tensor]:
@@ -124,15 +124,15 @@ def test_colours_are_changed_as_often_and_as_far_as_torchvision_changes_them(
         assert ks_2samp(mine, other).statistic < 0.12
 
 
-def test_without_changes_colours_are_only_normalised(photographs: Tensor) -> None:
-    still = Photometric(ViewsConfig(**STILL), MEAN, STD)(photographs[None])
-    torch.testing.assert_close(still[0], normalise(photographs, MEAN, STD), atol=1e-5, rtol=0)
+def test_without_changes_colors_are_only_normalized(photographs: Tensor) -> None:
+    still = Photometric(ViewsSettings(**STILL), MEAN, STD)(photographs[None])
+    torch.testing.assert_close(still[0], normalize(photographs, MEAN, STD), atol=1e-5, rtol=0)
     theirs = T.normalize(photographs.float() / 255, list(MEAN), list(STD))
-    torch.testing.assert_close(normalise(photographs, MEAN, STD), theirs)
+    torch.testing.assert_close(normalize(photographs, MEAN, STD), theirs)
 
 
-def test_each_view_gets_colours_of_its_own_from_the_generator(photographs: Tensor) -> None:
-    module = Photometric(ViewsConfig(), MEAN, STD)
+def test_each_view_gets_colors_of_its_own_from_the_generator(photographs: Tensor) -> None:
+    module = Photometric(ViewsSettings(), MEAN, STD)
     views = photographs[:1].expand(4, 16, -1, -1, -1)
     first = module(views, generator_of(3, 5))
     assert torch.equal(first, module(views, generator_of(3, 5)))
@@ -140,10 +140,10 @@ def test_each_view_gets_colours_of_its_own_from_the_generator(photographs: Tenso
     assert len({tuple(view.flatten()[:50].tolist()) for view in first.flatten(0, 1)}) > 48
 
 
-def test_colours_do_not_depend_on_how_a_batch_is_cut_for_the_cache(
+def test_colors_do_not_depend_on_how_a_batch_is_cut_for_the_cache(
     photographs: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, stack = Photometric(ViewsConfig(), MEAN, STD), photographs.expand(6, -1, -1, -1, -1)
+    module, stack = Photometric(ViewsSettings(), MEAN, STD), photographs.expand(6, -1, -1, -1, -1)
     monkeypatch.setattr("levyjepa.data.views.CPU_PIXELS", stack.numel())
     whole = module(stack, generator_of(2))
     monkeypatch.setattr("levyjepa.data.views.CPU_PIXELS", 1)
@@ -161,14 +161,14 @@ def test_colours_do_not_depend_on_how_a_batch_is_cut_for_the_cache(
 def test_a_step_of_probability_one_is_torchvisions_on_every_view(
     photographs: Tensor, step: str, settings: dict, theirs: Callable[[Tensor], Tensor]
 ) -> None:
-    config = ViewsConfig(**STILL | {step: 1.0} | settings)
+    config = ViewsSettings(**STILL | {step: 1.0} | settings)
     views = photographs.expand(10, -1, -1, -1, -1)
     ours = 255 * Photometric(config, (0.0,) * 3, (1.0,) * 3)(views)
     assert (ours - theirs(photographs).float()).abs().max() <= 2
 
 
-def test_colours_keep_their_precision_under_autocast(photographs: Tensor) -> None:
-    module = Photometric(ViewsConfig(), MEAN, STD)
+def test_colors_keep_their_precision_under_autocast(photographs: Tensor) -> None:
+    module = Photometric(ViewsSettings(), MEAN, STD)
     plain = module(photographs[None], generator_of(1))
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(module(photographs[None], generator_of(1)), plain)
@@ -187,7 +187,7 @@ def test_crops_are_drawn_as_torchvision_draws_them() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 400), (400, 20), (1, 1)])
-def test_a_narrow_image_is_cropped_at_its_centre(height: int, width: int) -> None:
+def test_a_narrow_image_is_cropped_at_its_center(height: int, width: int) -> None:
     random = np.random.default_rng(0)
     top, left, h, w = crop_box(height, width, (1.0, 1.0), random)
     assert (top, left) == ((height - h) // 2, (width - w) // 2)
@@ -196,8 +196,11 @@ def test_a_narrow_image_is_cropped_at_its_centre(height: int, width: int) -> Non
 
 
 def test_groups_have_their_own_count_and_size(photographs: Tensor) -> None:
-    groups = [ViewGroup(2, None, (0.3, 1.0)), ViewGroup(6, 16, (0.05, 0.3))]
-    crops = Crops(ViewsConfig(groups=groups, rotation=10.0), 32)
+    groups = [
+        ViewGroup(count=2, scale=(0.3, 1.0)),
+        ViewGroup(count=6, size=16, scale=(0.05, 0.3)),
+    ]
+    crops = Crops(ViewsSettings(groups=groups, rotation=10.0), 32)
     image = T.to_pil_image(photographs[0])
     large, small = crops(image, (0, 0, 7))
     assert (large.shape, large.dtype) == ((2, 3, 32, 32), torch.uint8)
@@ -212,20 +215,20 @@ def test_flips_and_rotations_are_what_was_asked_for(photographs: Tensor) -> None
     whole = [ViewGroup(count=40, scale=(1.0, 1.0))]
 
     def flipped(flip: float) -> int:
-        views = Crops(ViewsConfig(groups=whole, flip=flip), 96)(image, (0,))[0].float()
+        views = Crops(ViewsSettings(groups=whole, flip=flip), 96)(image, (0,))[0].float()
         apart = [(v - photo.flip(-1)).abs().mean() < (v - photo).abs().mean() for v in views]
         return sum(map(bool, apart))
 
     assert flipped(0.0) == 0
     assert flipped(1.0) == 40
     assert 8 < flipped(0.5) < 32
-    turned = Crops(ViewsConfig(groups=whole, flip=0.0, rotation=30.0), 96)(image, (0,))[0]
+    turned = Crops(ViewsSettings(groups=whole, flip=0.0, rotation=30.0), 96)(image, (0,))[0]
     corners = turned[:, :, [0, 0, -1, -1], [0, -1, 0, -1]]
     assert (corners == 0).all(1).float().mean() > 0.5  # black, where the image ends
 
 
 def test_drawing_views_leaves_torchs_own_random_numbers_alone(photographs: Tensor) -> None:
     before = torch.get_rng_state()
-    views = Crops(ViewsConfig(), 32)(T.to_pil_image(photographs[0]), (0, 0, 0))
-    Photometric(ViewsConfig(), MEAN, STD)(views[0][:, None], generator_of(0))
+    views = Crops(ViewsSettings(), 32)(T.to_pil_image(photographs[0]), (0, 0, 0))
+    Photometric(ViewsSettings(), MEAN, STD)(views[0][:, None], generator_of(0))
     assert torch.equal(before, torch.get_rng_state())

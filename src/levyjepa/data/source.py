@@ -175,8 +175,8 @@ def stratified(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray
     chosen = np.sort(np.concatenate([some[: round(share * len(some))] for some in members]))
     if not len(chosen):
         raise ValueError(
-            f"`data.holdout` must be large enough to hold out an image, got {share:g} of "
-            f"{len(labels)} images of {len(members)} classes."
+            f"A share of {share:g} of {len(labels)} images of {len(members)} classes holds no "
+            "image; `data.holdout` must be larger, or the images more."
         )
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
 
@@ -194,7 +194,9 @@ def stretches(size: int, share: float) -> tuple[np.ndarray, np.ndarray]:
     place = np.arange(size) * number % max(size, 1)  # within its stretch, of `size`
     last = place >= size * (1 - share) - 1e-9
     if not last.any() or last.all():
-        raise ValueError(f"`data.holdout` must part {size} images in two, got {share:g} of them.")
+        raise ValueError(
+            f"`data.holdout` must divide {size} images in two, got a share of {share:g}."
+        )
     return np.flatnonzero(~last), np.flatnonzero(last)
 
 
