@@ -1,6 +1,16 @@
-"""Run folders to pictures and one page."""
+"""Pages of runs, and tables for the terminal."""
 
-from levyjepa.report.page import compare_report, experiment_report, run_report
-from levyjepa.report.pictures import draw_jumps
+from levyjepa.report.page import Drawing, Section, write_page
+from levyjepa.report.runs import compare_report, experiment_report, run_report
+from levyjepa.training.summary import markdown, terminal
 
-__all__ = ["compare_report", "draw_jumps", "experiment_report", "run_report"]
+__all__ = [
+    "Drawing",
+    "Section",
+    "compare_report",
+    "experiment_report",
+    "markdown",
+    "run_report",
+    "terminal",
+    "write_page",
+]

@@ -30,6 +30,13 @@ COMPARISON = ["data", "kind", "side", "cell", "base", "subject", "n", "mean", "l
 COMPARISON += ["verdict", "published", *ABOUT]
 
 
+def run_names(runs: Sequence[RunFolder]) -> dict[str, RunFolder]:
+    """Return runs by their paths below the folder that they share."""
+    paths = {run.path.resolve(): run for run in runs}
+    root = os.path.commonpath([path.parent for path in paths]) if paths else ""
+    return {path.relative_to(root).as_posix(): run for path, run in paths.items()}
+
+
 def run_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
     """Return a row for each run: its name, data, cell, seed and every setting that differs.
 
@@ -40,15 +47,15 @@ def run_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
     Raises:
         RunFolderError: A run's settings can't be read.
     """
-    runs = sorted(runs, key=_order)
-    root = os.path.commonpath([run.path.resolve().parent for run in runs]) if runs else ""
+    names = run_names(runs)
     rows = []
-    for data in dict.fromkeys(data_name(run.config) for run in runs):
-        group = [run for run in runs if data_name(run.config) == data]
-        cells = _cell_names(group)
-        differing = _differing(group)
-        for run, cell in zip(group, cells, strict=True):
-            name = run.path.resolve().relative_to(root).as_posix()
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names, key=lambda name: _order(names[name])):
+        groups.setdefault(data_name(names[name].config), []).append(name)
+    for data, group in groups.items():
+        runs = [names[name] for name in group]
+        differing = _differing(runs)
+        for name, run, cell in zip(group, runs, _cell_names(runs), strict=True):
             row = {"run": name, "data": data, "cell": cell, "seed": run.config.seed}
             rows.append(row | {key: _scalar(run.settings.get(key)) for key in differing})
     return pd.DataFrame(rows, columns=None if rows else RUN)
@@ -63,23 +70,20 @@ def score_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
     Raises:
         RunFolderError: A run's files can't be read.
     """
-    about = run_table(runs)
-    names = {run.path.resolve(): run for run in runs}
-    root = os.path.commonpath([path.parent for path in names]) if runs else ""
+    about, names = run_table(runs), run_names(runs)
     rows = []
     for row in about.to_dict("records"):
-        run = names[Path(root, row["run"])]
+        run = names[row["run"]]
         grid = run.config.experiment
         published = grid.published.get(row["cell"]) if grid else None
         for score in run.evaluation().scores:
             low, high = score.interval or (math.nan, math.nan)
-            fields = {**score.as_dict(), "key": score.key, "low": low, "high": high}
-            fields["published"] = (
-                published if (score.key, score.subject) == (PUBLISHED, "trained") else None
-            )
-            rows.append(row | {name: fields[name] for name in SCORE})
+            seen = published if (score.key, score.subject) == (PUBLISHED, "trained") else None
+            about_score = {**score.as_dict(), "key": score.key, "published": seen}
+            about_score |= {"low": low, "high": high}
+            rows.append(row | {name: about_score[name] for name in SCORE})
     table = pd.DataFrame(rows, columns=[*about.columns, *SCORE])
-    return table.astype({name: float for name in ("value", "low", "high", "chance", "published")})
+    return table.astype(dict.fromkeys(("value", "low", "high", "chance", "published"), float))
 
 
 def compare(table: pd.DataFrame) -> pd.DataFrame:
@@ -133,7 +137,7 @@ def compare(table: pd.DataFrame) -> pd.DataFrame:
                 names = {"side": side, "cell": cell, "base": base, "published": seen}
                 rows.append(about | names | _difference(gaps, about["higher_is_better"]))
     found = pd.DataFrame(rows, columns=COMPARISON)
-    texts = {name: "" for name in ("side", "cell", "base", "verdict")}
+    texts = dict.fromkeys(("side", "cell", "base", "verdict"), "")
     return found.fillna({**texts, "subject": "trained"})
 
 
@@ -206,7 +210,9 @@ def _cell_names(runs: Sequence[RunFolder]) -> list[str]:
     def name(run: RunFolder) -> str:
         own = {key: run.settings.get(key) for key in keys}
         if len(keys) > NAMED:
-            own = {k: v for (k, v), text in zip(own.items(), first, strict=True) if shown(v) != text}
+            own = {
+                k: v for (k, v), text in zip(own.items(), first, strict=True) if shown(v) != text
+            }
         return cell_name(own) or "base"
 
     return list(map(name, runs))
