@@ -210,16 +210,15 @@ def pixel_statistics(dataset: Any, most: int) -> tuple[tuple[float, ...], tuple[
     Raises:
         ValueError: None of them can be decoded.
     """
-    moments, corrupt = [], None
+    moments, corrupt = [], []
     for index in np.random.default_rng(0).permutation(len(dataset))[:most]:
         try:
             pixels = _pixels(dataset[int(index)][0]).reshape(-1, 3) / 255
+            moments.append((pixels.mean(0), (pixels**2).mean(0)))
         except CorruptImageError as error:
-            corrupt = error
-            continue
-        moments.append((pixels.mean(0), (pixels**2).mean(0)))
+            corrupt.append(error)
     if not moments:
-        raise ValueError(f"No image or video can be decoded: {corrupt}.")
+        raise ValueError(f"No image or video can be decoded: {corrupt[-1]}.")
     mean, square = np.mean(moments, 0)
     return tuple(mean.tolist()), tuple(np.sqrt(np.maximum(square - mean**2, 1e-6)).tolist())
 
@@ -254,28 +253,26 @@ def _check(source: Source, split: str) -> None:
         check_label(item[1], len(source.classes), name)
     for index, label in enumerate(() if in_memory else labels_of(dataset) or ()):
         if not UNLABELED <= label < len(source.classes):
-            name = f"{item_name(dataset, index)} of `{split}` of {source.name}"
-            check_label(label, len(source.classes), name)
+            check_label(label, len(source.classes), f"{item_name(dataset, index)} of `{split}`")
 
 
 def _check_image(image: Any, clips: bool, name: str) -> None:
-    if isinstance(image, Footage) != clips:
-        kind = type(image).__name__
-        if clips:
-            raise TypeError(f"{name} must be video (`Footage`), as `clips=True` says; got {kind}.")
-        raise TypeError(f"{name} is video ({kind}), so the source must say `clips=True`.")
-    if clips or isinstance(image, Image.Image):
+    kind = type(image).__name__
+    if isinstance(image, Footage):
+        if not clips:
+            raise TypeError(f"{name} is video ({kind}), so the source must say `clips=True`.")
         return
-    if not isinstance(image, np.ndarray):
-        raise TypeError(
-            f"The image of {name} must be a PIL image or an array (H, W, 3) of uint8, "
-            f"got {type(image).__name__}."
-        )
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
-        raise ValueError(
-            f"The image of {name} must be an array (H, W, 3) of uint8, got {image.shape} of "
-            f"{image.dtype}."
-        )
+    if clips:
+        raise TypeError(f"{name} must be video (`Footage`), as `clips=True` says; got {kind}.")
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint8 and (image.ndim == 2 or image.shape[2:] == (3,)):
+            return
+        kind = f"{image.shape} of {image.dtype}"
+    elif isinstance(image, Image.Image):
+        return
+    raise TypeError(
+        f"The image of {name} must be a PIL image or an array (H, W, 3) of uint8, got {kind}."
+    )
 
 
 def _held_out(source: Source, share: float) -> tuple[list[int], list[int]]:
