@@ -1,9 +1,9 @@
-"""The Lévy prior in a plain PyTorch loop: a small encoder of real digits, without labels.
+"""Train a small encoder on unlabeled digits in a plain PyTorch loop, with and without the prior.
 
     python examples/images.py
 
-Two noisy, shifted views of each digit; the loss is LeJEPA's, with and without the prior on the
-encoder's 14 x 14 tokens. Printed: how many other digits a probe of 300 labels names right.
+Two noisy, shifted views of every digit go into the LeJEPA loss. The prior acts on the 14 x 14
+tokens. The script prints the accuracy of a linear probe with 300 labels on held-out digits.
 """
 
 import argparse
@@ -35,7 +35,7 @@ class Model(nn.Module):
         self.tokens = nn.Linear(32, 16)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Images (B, 1, 28, 28) to embedding (B, 64), projection (B, 16), field (B, 14, 14, 16)."""
+        """Map (B, 1, 28, 28) to embedding (B, 64), projection (B, 16), field (B, 14, 14, 16)."""
         features = self.encoder(images)
         embedding = self.embed(features)
         return embedding, self.project(embedding), self.tokens(features.movedim(1, -1))
@@ -62,9 +62,9 @@ def train(images: Tensor, gamma: float, seed: int, steps: int) -> Model:
 
 
 def jumps(field: Tensor, rescale: bool) -> Tensor:
-    """Field (B, H, W, C) to the probability of a jump at each inner corner (B, H - 1, W - 1)."""
+    """Return the probability of a jump at every inner corner: (B, H, W, C) -> (B, H - 1, W - 1)."""
     step = increments(field, box(2))
-    if rescale:  # a field trained without the prior has no scale of its own
+    if rescale:  # without the prior the scale of the field is arbitrary
         step = step * (LAW.variance() / step.square().mean()) ** 0.5
     return jump_probability(step, LAW, isotropic=True).unflatten(1, (13, 13))
 
@@ -75,7 +75,7 @@ def main(out: str, quick: bool) -> None:
     images = torch.from_numpy(pixels)[order].float().view(-1, 1, 28, 28) / 255
     labels = labels[order]
     seeds, steps = (1, 5) if quick else (2, 120)
-    print(f"share of 1,000 digits named right (standard error 0.012), n = {seeds} seeds:")
+    print(f"probe accuracy on 1,000 digits (standard error 0.012), n = {seeds} seeds:")
     maps = {}
     cases = {"untrained": (0.0, 0), "without prior": (0.0, steps), "with prior": (1.0, steps)}
     for name, (gamma, trained) in cases.items():
@@ -98,7 +98,7 @@ def draw(out, images, maps):
     for n, column in enumerate(panels.T):
         column[0].imshow(images[n], cmap="gray", extent=(0, 28, 28, 0))
         for panel, probability in zip(column[1:], maps.values(), strict=True):
-            shown = panel.imshow(
+            heatmap = panel.imshow(
                 probability[n], cmap="inferno", vmin=0, vmax=1, extent=(1, 27, 27, 1)
             )
             panel.set(xlim=(0, 28), ylim=(28, 0), facecolor="0.6")
@@ -106,12 +106,12 @@ def draw(out, images, maps):
         panel.set(xticks=[], yticks=[])
     for panel, text in zip(panels[:, 0], ("digit", *maps), strict=True):
         panel.set_ylabel(text)
-    figure.colorbar(shown, ax=panels, label="P(jump) at a corner of tokens")
+    figure.colorbar(heatmap, ax=panels, label="P(jump) at a corner of tokens")
     figure.savefig(out)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", default="images.png", help="where the picture goes")
-    parser.add_argument("--quick", action="store_true", help="a few steps of training")
+    parser.add_argument("--out", default="images.png", help="path of the picture")
+    parser.add_argument("--quick", action="store_true", help="only a few training steps")
     main(**vars(parser.parse_args()))

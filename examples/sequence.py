@@ -1,10 +1,10 @@
-"""The Lévy prior on a sequence model: a GRU reads rows of a photograph, pixel by pixel.
+"""Train a GRU on rows of a photograph, pixel by pixel, with and without the prior.
 
     python examples/sequence.py
 
-The GRU predicts the next pixel from its state. With the prior, the state's path along a row should
-be still but for a jump in every ten pixels. Printed for rows' ends that it was not trained on:
-the error of the prediction, and how well probable jumps find the edges of the photograph.
+The GRU predicts the next pixel from its state. The prior makes the state nearly constant along a
+row, with an expected jump every ten pixels. The script prints two results on held-out columns: the
+error of the prediction, and the F1 score of probable jumps as detections of the photograph's edges.
 """
 
 import argparse
@@ -21,9 +21,9 @@ from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps
 from levyjepa.objectives import LevyRegularizer
 
 LAW = Brownian(0.1) + CompoundPoisson(0.1, LaplaceJumps(1.0))
-EDGE = 0.15  # a step of some colour, of 1
-SKIP = 8  # pixels that the state takes to settle
-COLOURS = {0.0: "#d55e00", 0.1: "#0072b2"}  # by the weight of the prior
+EDGE = 0.15  # smallest step of a color channel that counts as an edge
+SKIP = 8  # first pixels, where the state depends on its start
+COLORS = {0.0: "#d55e00", 0.1: "#0072b2"}  # by the weight of the prior
 
 
 class Model(nn.Module):
@@ -33,7 +33,7 @@ class Model(nn.Module):
         self.state, self.head = nn.Linear(width, dim), nn.Linear(dim, 3)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels (B, T, 3) to states (B, T, dim) and the next pixels that they predict."""
+        """Map pixels (B, T, 3) to states (B, T, dim) and predictions of the next pixels."""
         field = self.state(self.gru(pixels)[0])
         return field, self.head(field)
 
@@ -45,8 +45,8 @@ def train(rows: Tensor, weight: float, seed: int, steps: int) -> Model:
     for _ in range(steps):
         start = int(torch.randint(rows.shape[1] - 80, ()))
         pixels = rows[torch.randint(len(rows), (32,)), start : start + 80]
-        field, following = model(pixels)
-        loss = (following[:, :-1] - pixels[:, 1:]).square().mean() + weight * levy(field)
+        field, prediction = model(pixels)
+        loss = (prediction[:, :-1] - pixels[:, 1:]).square().mean() + weight * levy(field)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -59,38 +59,38 @@ def main(out: str, quick: bool) -> None:
     edges = test.diff(dim=1).abs().amax(-1) > EDGE
     seeds, steps = (1, 20) if quick else (2, 250)
     print(f"{len(test)} rows, n = {seeds} seeds; edges at {edges.float().mean():.2f} of steps")
-    shown = {}
-    for weight in COLOURS:
+    curves = {}
+    for weight in COLORS:
         for seed in range(seeds):
             model = train(rows, weight, seed, steps)
             with torch.no_grad():
-                field, following = model(test)
+                field, prediction = model(test)
                 step = increments(field, line())
                 scale = 1.0 if weight else (LAW.variance() / step.square().mean()) ** 0.5
                 p = jump_probability(step * scale, LAW, isotropic=True)
-            error = (following[:, :-1] - test[:, 1:]).square().mean().sqrt()
-            found = f1_score(edges[:, SKIP:].ravel(), p[:, SKIP:].ravel() > 0.5)
+            error = (prediction[:, :-1] - test[:, 1:]).square().mean().sqrt()
+            f1 = f1_score(edges[:, SKIP:].ravel(), p[:, SKIP:].ravel() > 0.5)
             print(
-                f"  weight {weight:g}, seed {seed}: next pixel's RMSE {error:.4f}, mean P(jump) "
-                f"{p.mean():.2f}, F1 of P > 1/2 as edges {found:.2f}"
+                f"  weight {weight:g}, seed {seed}: RMSE of the next pixel {error:.4f}, "
+                f"mean P(jump) {p.mean():.2f}, F1 of P > 1/2 for edges {f1:.2f}"
             )
-        shown[weight] = field - field.mean(1, keepdim=True), p
-    draw(out, test, edges, shown)
+        curves[weight] = field - field.mean(1, keepdim=True), p
+    draw(out, test, edges, curves)
 
 
-def draw(out, test, edges, shown):
+def draw(out, test, edges, curves):
     row = len(test) // 2
     figure = Figure(figsize=(9, 6.5), dpi=130, layout="constrained")
     panels = figure.subplots(5, 1, sharex=True, height_ratios=(0.5, 2, 1, 2, 1))
     panels[0].imshow(test[row : row + 1], aspect="auto", extent=(0, test.shape[1], 0, 1))
-    panels[0].set(title="a row of the photograph, which the GRU reads from the left", yticks=[])
-    for n, (weight, (field, p)) in enumerate(shown.items()):
+    panels[0].set(title="a row of the photograph, read from left to right", yticks=[])
+    for n, (weight, (field, p)) in enumerate(curves.items()):
         path, where = panels[1 + 2 * n : 3 + 2 * n]
         x = range(SKIP, test.shape[1])
-        path.step(x, field[row, SKIP:], where="post", lw=0.8, alpha=0.7, color=COLOURS[weight])
-        path.set(title=f"state {'with' if weight else 'without'} the prior, every coordinate")
+        path.step(x, field[row, SKIP:], where="post", lw=0.8, alpha=0.7, color=COLORS[weight])
+        path.set(title=f"state {'with' if weight else 'without'} the prior, all coordinates")
         where.bar(x[1:], edges[row, SKIP:], width=1, color="0.85", label="edge of the photograph")
-        where.bar(x[1:], p[row, SKIP:], width=0.6, color=COLOURS[weight])
+        where.bar(x[1:], p[row, SKIP:], width=0.6, color=COLORS[weight])
         where.set(ylim=(0, 1.02), xlim=(0, test.shape[1]), ylabel="P(jump)")
     panels[2].legend(loc="upper left", fontsize=9, framealpha=1)
     panels[-1].set_xlabel("pixel")
@@ -99,6 +99,6 @@ def draw(out, test, edges, shown):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", default="sequence.png", help="where the picture goes")
-    parser.add_argument("--quick", action="store_true", help="a few steps of training")
+    parser.add_argument("--out", default="sequence.png", help="path of the picture")
+    parser.add_argument("--quick", action="store_true", help="only a few training steps")
     main(**vars(parser.parse_args()))

@@ -1,12 +1,12 @@
-"""The Lévy prior on video: real digits that glide, and now and then teleport.
+"""Train an autoencoder on video with and without the prior, and detect jumps of moving digits.
 
     python examples/video.py
 
-An autoencoder turns each frame into 6 x 6 tokens. With the prior its field (B, T, H, W, C) is a
-Lévy sheet over time and space, where a step of time counts as half a step of space, and a Lévy
-process along each token's time line. Printed: how well the tokens' mean probability of a jump from
-frame to frame, and the plain size of the step, rank the labelled teleports of new clips (area under
-the ROC curve: 1 is perfect, 0.5 chance).
+Digits move steadily and sometimes jump to a random position. The autoencoder maps a frame to 6 x 6
+tokens. The prior models increments in space-time and the history of every token, where a step in
+time is half as long as a step in space. The script prints how well two scores detect the labeled
+jumps in new clips: the mean probability of a jump, and the mean squared size of the increment. The
+measure is the area under the ROC curve, where 1 is perfect and 0.5 is chance.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps
 from levyjepa.objectives import VideoRegularizer
 
 LAW = Brownian(0.125) + CompoundPoisson(0.2, LaplaceJumps(1.0))
-PACE = 0.5  # a step of time, in steps of space
-IN_TIME = line(3, axis=0, spacing=(PACE, 1, 1))
+TIME_STEP = 0.5  # length of a step in time, in steps in space
+IN_TIME = line(3, axis=0, spacing=(TIME_STEP, 1, 1))
 
 
 def make_clips(digits: Tensor, n: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Noisy clips (n, 32, 48, 48), and (n, 31) True from one frame to the next on a teleport."""
+    """Return noisy clips (n, 32, 48, 48) and whether a digit jumps between frames (n, 31)."""
     clips = 0.1 * torch.randn(n, 32, 48, 48, generator=g)
     jumps = torch.rand(n, 31, generator=g) < 0.1
     for clip, jump in zip(clips, jumps, strict=True):
@@ -52,7 +52,7 @@ def train(clips: Tensor, weight: float, seed: int, steps: int) -> nn.Module:
     decode = nn.Sequential(
         nn.Conv2d(16, 32, 3, 1, 1), nn.GELU(), nn.Conv2d(32, 64, 1), nn.PixelShuffle(8)
     )
-    levy = VideoRegularizer(LAW, time_step=PACE, weights={"space": 0})  # what a frame holds is free
+    levy = VideoRegularizer(LAW, time_step=TIME_STEP, weights={"space": 0})
     optimizer = torch.optim.Adam([*encode.parameters(), *decode.parameters()], 3e-3)
     for _ in range(steps):
         frames = clips[torch.randint(len(clips), (8,)), :16].reshape(-1, 1, 48, 48)
@@ -73,9 +73,9 @@ def main(out: str, quick: bool) -> None:
     seeds, steps = (1, 10) if quick else (2, 100)
     area = roc_auc_score(jumps.ravel(), test.diff(dim=1).square().mean((2, 3)).ravel())
     print(
-        f"{len(test)} clips, {int(jumps.sum())} teleports, n = {seeds} seeds; area under the ROC:"
+        f"{len(test)} clips, {int(jumps.sum())} jumps, n = {seeds} seeds; area under the ROC curve:"
     )
-    print(f"  size of the pixels' step {area:.3f}")
+    print(f"  size of the pixel difference {area:.3f}")
     curves = {}
     for name, weight in {"without prior": 0.0, "with prior": 0.015}.items():
         for seed in range(seeds):
@@ -83,28 +83,28 @@ def main(out: str, quick: bool) -> None:
             with torch.no_grad():
                 tokens = encode(test.reshape(-1, 1, 48, 48))
                 step = increments(tokens.movedim(1, -1).unflatten(0, (-1, 32)), IN_TIME)
-            if not weight:  # a field trained without the prior has no scale of its own
+            if not weight:  # without the prior the scale of the field is arbitrary
                 step *= (LAW.variance(IN_TIME.volume) / step.square().mean()) ** 0.5
             p = jump_probability(step, LAW, IN_TIME.volume, isotropic=True)
             p, size = (x.unflatten(1, (31, 36)).mean(-1) for x in (p, step.square().sum(-1)))
             areas = [roc_auc_score(jumps.ravel(), score.ravel()) for score in (p, size)]
-            print(f"  {name}, seed {seed}: P(jump) {areas[0]:.3f}, size of step {areas[1]:.3f}")
+            print(f"  {name}, seed {seed}: P(jump) {areas[0]:.3f}, size {areas[1]:.3f}")
         curves[name] = p
     draw(out, test, jumps, curves)
 
 
 def draw(out, test, jumps, curves):
-    shown = int((jumps.sum(1) - 4).abs().argmin())  # a clip of some four teleports
+    index = int((jumps.sum(1) - 4).abs().argmin())  # a clip with about four jumps
     figure = Figure(figsize=(11, 4), dpi=130, layout="constrained")
     film, graph = figure.subplots(2, 1, height_ratios=(1, 2.2))
-    frames = torch.cat(list(test[shown, ::2]), 1)
+    frames = torch.cat(list(test[index, ::2]), 1)
     film.imshow(frames, cmap="gray", vmin=0, vmax=1, extent=(-1, 31, 0, 2))
     film.vlines(range(1, 31, 2), 0, 2, color="white", lw=0.8)
     film.set(title="every second frame of a clip", xticks=[], yticks=[])
-    for n, t in enumerate(jumps[shown].nonzero().ravel().tolist()):
-        graph.axvline(t + 0.5, color="0.8", lw=6, label=None if n else "teleport")
-    for (name, curve), colour in zip(curves.items(), ("#d55e00", "#0072b2"), strict=True):
-        graph.plot(torch.arange(31) + 0.5, curve[shown], "o-", ms=4, color=colour, label=name)
+    for n, t in enumerate(jumps[index].nonzero().ravel().tolist()):
+        graph.axvline(t + 0.5, color="0.8", lw=6, label=None if n else "jump of the digit")
+    for (name, curve), color in zip(curves.items(), ("#d55e00", "#0072b2"), strict=True):
+        graph.plot(torch.arange(31) + 0.5, curve[index], "o-", ms=4, color=color, label=name)
     graph.set(xlabel="frame", ylabel="P(jump), mean over tokens", xlim=(-1, 31), ylim=(0, 1.15))
     graph.set_yticks((0, 0.5, 1))
     graph.legend(ncols=3, fontsize=9, loc="upper right", framealpha=1)
@@ -113,6 +113,6 @@ def draw(out, test, jumps, curves):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", default="video.png", help="where the picture goes")
-    parser.add_argument("--quick", action="store_true", help="a few steps of training")
+    parser.add_argument("--out", default="video.png", help="path of the picture")
+    parser.add_argument("--quick", action="store_true", help="only a few training steps")
     main(**vars(parser.parse_args()))
