@@ -49,9 +49,9 @@ def test_views_share_a_random_clip_that_key_and_epoch_decide():
 
 def test_views_of_fewer_frames_are_windows_of_their_own():
     drawn = crops(12, count=8, frames=4)(ramp(12), (0, 0, 0))
-    seen = [numbers(view) for view in drawn.views[0]]
-    assert all(view == list(range(view[0], view[0] + 4)) for view in seen)
-    assert len({view[0] for view in seen}) > 3
+    windows = [numbers(view) for view in drawn.views[0]]
+    assert all(view == list(range(view[0], view[0] + 4)) for view in windows)
+    assert len({view[0] for view in windows}) > 3
 
 
 def test_frames_of_a_view_are_cropped_alike_and_views_differently():
@@ -85,12 +85,12 @@ def test_moving_digits_make_batches_of_clips():
     batch = next(iter(train_loader(source, config.data, config.views, seed=0)))
     assert batch.views[0].shape == (2, 4, 8, 3, 48, 48)
     assert batch.valid == ()
-    judged = next(iter(test_loader(source.test, config.data)))
-    assert judged.images.shape == (4, 8, 3, 48, 48)
+    tests = next(iter(test_loader(source.test, config.data)))
+    assert tests.images.shape == (4, 8, 3, 48, 48)
     scene = source.test.truth(0)
-    assert torch.equal(judged.images[0], scene.frames)
+    assert torch.equal(tests.images[0], scene.frames)
     shown = torch.bincount(scene.masks.flatten().long())[1:].argmax()
-    assert judged.labels[0] == scene.identities[int(shown)].digit
+    assert tests.labels[0] == scene.identities[int(shown)].digit
 
 
 def test_short_videos_give_batches_with_their_missing_frames(tmp_path, shared_data):
@@ -120,7 +120,7 @@ def climbing(frames: int, step: int) -> list[np.ndarray]:
     return [np.full((32, 48, 3), n * step, np.uint8) for n in range(frames)]
 
 
-def test_videos_of_several_rates_are_seen_at_one_pace(tmp_path, write_film, caplog):
+def test_videos_of_several_rates_have_steps_of_equal_duration(tmp_path, write_film, caplog):
     """All brighten by 50 a second, at 12.5, 25 and varying frames a second."""
     times = np.random.default_rng(0).integers(20, 60, 100).cumsum()
     times -= times[0]
@@ -248,9 +248,9 @@ def test_moving_digits_need_room_and_all_their_frames():
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory, shared_data):
+def videos(tmp_path_factory, shared_data):
     """Videos below train/CLASS and test/CLASS, as a hub's data sets of videos are laid out."""
-    root = tmp_path_factory.mktemp("shelf")
+    root = tmp_path_factory.mktemp("videos")
     for split in ("train", "test"):
         for name, video in (("bike", "bikes"), ("phone", "carphone_pristine")):
             folder = root / split / name
@@ -262,20 +262,25 @@ def shelf(tmp_path_factory, shared_data):
 
 
 @pytest.mark.parametrize("form", ["paths", "bytes"])
-def test_a_data_set_of_videos_is_read_as_the_hub_gives_it(shelf, form, monkeypatch, tmp_path):
-    overrides = ["data=videohub", f"data.path={shelf}", "data.batch_size=1", "data.workers=0"]
+def test_a_data_set_of_videos_is_read_as_the_hub_gives_it(videos, form, monkeypatch, tmp_path):
+    overrides = [
+        "data=videohub",
+        f"data.path={videos}",
+        "data.batch_size=1",
+        "data.workers=0",
+    ]
     if form == "bytes":
-        held = datasets.load_dataset(str(shelf))
-        for split, table in held.items():
+        tables = datasets.load_dataset(str(videos))
+        for split, table in tables.items():
             table = table.cast_column("video", datasets.Video(decode=False))
             rows = [{"bytes": Path(r["video"]["path"]).read_bytes(), "path": None} for r in table]
             features = datasets.Features(
                 {"video": datasets.Video(), "label": table.features["label"]}
             )
-            held[split] = datasets.Dataset.from_dict(
+            tables[split] = datasets.Dataset.from_dict(
                 {"video": rows, "label": table["label"]}, features=features
             )
-        monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: held)
+        monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: tables)
     config = compose(overrides)
     source = open_source(config.data)
     assert source.classes == ("bike", "phone")

@@ -13,8 +13,8 @@ CLIPS = 40
 
 @pytest.fixture(scope="module")
 def clips() -> list[DigitClip]:
-    held = MovingDigits("train", CLIPS, seed=1)
-    return [held[index] for index in range(CLIPS)]
+    dataset = MovingDigits("train", CLIPS, seed=1)
+    return [dataset[index] for index in range(CLIPS)]
 
 
 def steps(clip: DigitClip) -> dict[tuple[int, int], torch.Tensor]:
@@ -35,8 +35,8 @@ def test_a_clip_is_a_function_of_seed_split_and_index():
     assert same[0].identities == same[1].identities
     for other in (MovingDigits("test", 3, seed=1)[2], MovingDigits("train", 3)[2]):
         assert not torch.equal(same[0].frames, other.frames)
-    held = MovingDigits("test", 3)
-    assert torch.equal(pickle.loads(pickle.dumps(held))[2].frames, same[0].frames)
+    dataset = MovingDigits("test", 3)
+    assert torch.equal(pickle.loads(pickle.dumps(dataset))[2].frames, same[0].frames)
 
 
 def test_shapes_and_types(clips):
@@ -52,8 +52,8 @@ def test_shapes_and_types(clips):
 def test_masks_are_the_ink_of_the_digits_named_the_later_in_front(clips, digits: Source):
     splits = {"train": digits.train, "test": digits.test}
     test = MovingDigits("test", 10)
-    for split, held in (("train", clips[:10]), ("test", [test[index] for index in range(10)])):
-        for clip in held:
+    for split, some in (("train", clips[:10]), ("test", [test[index] for index in range(10)])):
+        for clip in some:
             wanted = np.zeros(clip.masks.shape, np.uint8)
             for t, row in enumerate(clip.positions.numpy()):
                 for number, center in enumerate(row, start=1):
@@ -68,21 +68,21 @@ def test_masks_are_the_ink_of_the_digits_named_the_later_in_front(clips, digits:
 
 
 def test_digits_move_smoothly_but_where_they_teleport(clips):
-    seen = 0
+    counted = 0
     for clip in clips:
         named = kinds(clip)
         for at, step in steps(clip).items():
             far = step.norm().item()
             if named.get(at) == "teleport":
                 assert far > (64 - DIGIT) * 2**0.5 / 3 - 1e-3
-                seen += 1
+                counted += 1
             else:
                 assert SPEED[0] - 1e-3 < far < SPEED[1] + 1e-3
-    assert seen > 10
+    assert counted > 10
 
 
 def test_velocity_changes_at_bounces_and_nowhere_else(clips):
-    seen = 0
+    counted = 0
     for clip in clips:
         named, moved = kinds(clip), steps(clip)
         for (t, number), step in moved.items():
@@ -93,19 +93,19 @@ def test_velocity_changes_at_bounces_and_nowhere_else(clips):
             bounced = named.get((t, number)) == "bounce"
             torch.testing.assert_close(step.abs(), before.abs(), rtol=0, atol=1e-4)
             assert bounced == (not torch.allclose(step, before, atol=1e-4))
-            seen += bounced
-    assert seen > 10
+            counted += bounced
+    assert counted > 10
 
 
 def test_objects_come_and_go_where_events_and_cuts_say_so(clips):
-    seen = defaultdict(int)
+    counted = defaultdict(int)
     for clip in clips:
         named = kinds(clip)
         there = ~clip.positions.isnan().any(-1)
         for t, n in (there[1:] != there[:-1]).nonzero().tolist():
             kind = named.get((t + 1, n + 1), named.get((t + 1, 0)))
             assert kind in ("cut", "appear" if there[t + 1, n] else "vanish")
-            seen[kind] += 1
+            counted[kind] += 1
         for event in clip.events:
             if event.kind == "cut":
                 assert not (there[event.frame] & there[event.frame - 1]).any()
@@ -115,14 +115,14 @@ def test_objects_come_and_go_where_events_and_cuts_say_so(clips):
         first = there.int().argmax(0)
         assert (first.diff() >= 0).all()  # numbered in the order in which they appear
         assert there.any(0).all()
-    assert min(seen[kind] for kind in ("cut", "appear", "vanish")) > 3
+    assert min(counted[kind] for kind in ("cut", "appear", "vanish")) > 3
 
 
 def test_a_cut_changes_the_background():
     quiet = {"teleport": 0, "vanish": 0, "noise": 0}
-    held = MovingDigits("train", 20, cut=0.1, **quiet)
+    dataset = MovingDigits("train", 20, cut=0.1, **quiet)
     changes = []
-    for clip in map(held.__getitem__, range(20)):
+    for clip in map(dataset.__getitem__, range(20)):
         empty = (clip.masks == 0).all(0)
         value = clip.frames[:, :, empty].float()
         cuts = {event.frame for event in clip.events if event.kind == "cut"}
@@ -135,8 +135,8 @@ def test_a_cut_changes_the_background():
 
 
 def test_without_events_every_digit_is_there_from_the_first_frame():
-    held = MovingDigits("test", 5, frames=4, size=48, digits=(4, 4), vanish=0, teleport=0, cut=0)
-    for clip in map(held.__getitem__, range(5)):
+    dataset = MovingDigits("test", 5, frames=4, size=48, digits=(4, 4), vanish=0, teleport=0, cut=0)
+    for clip in map(dataset.__getitem__, range(5)):
         assert not clip.positions.isnan().any()
         assert len(clip.identities) == 4
         assert {event.kind for event in clip.events} <= {"bounce"}

@@ -58,14 +58,14 @@ def test_parquet_brings_its_classes(shared_data: Path, source: str) -> None:
 def parquet(
     folder: Path, labels: list, column: str = "label", split: str = "train", images: int = 1
 ) -> None:
-    """Write blank images with `labels`, as many image columns as asked for."""
+    """Write blank images with `labels`, in so many columns of images."""
     blank = [Image.new("RGB", (8, 8), (n * 10, 0, 0)) for n in range(len(labels))]
     table = {f"image{n or ''}": blank for n in range(images)} | {column: labels}
     kinds = {key: datasets.Image() for key in table if key != column}
-    held = datasets.Dataset.from_dict(table)
+    dataset = datasets.Dataset.from_dict(table)
     for key, kind in kinds.items():
-        held = held.cast_column(key, kind)
-    held.to_parquet(str(folder / f"{split}.parquet"))
+        dataset = dataset.cast_column(key, kind)
+    dataset.to_parquet(str(folder / f"{split}.parquet"))
 
 
 def test_labels_may_be_words_or_numbers_and_some_may_be_missing(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_column_without_a_single_label_makes_an_unlabelled_source(tmp_path: Pa
     assert source.train[0][1] == -1
 
 
-def test_columns_that_cannot_be_told_apart_must_be_named(tmp_path: Path) -> None:
+def test_columns_that_leave_a_choice_must_be_named(tmp_path: Path) -> None:
     parquet(tmp_path, [0, 1], images=2)
     parquet(tmp_path, [0], images=2, split="test")
     config = DataSettings(source="parquet", path=str(tmp_path))
@@ -184,7 +184,7 @@ def test_images_without_class_folders_are_sent_to_the_unlabelled_source(tmp_path
 
 @pytest.fixture
 def hub(digits: Source, monkeypatch: pytest.MonkeyPatch) -> dict:
-    """Stand in for the hub's one data set, of digits; it records what it was asked for."""
+    """Stand in for the hub's one data set, of digits; it records its arguments."""
     features = datasets.Features(
         {
             "picture": datasets.Image(),
@@ -200,15 +200,15 @@ def hub(digits: Source, monkeypatch: pytest.MonkeyPatch) -> dict:
         table = {"picture": list(pictures), "digit": list(labels)} | rest
         return datasets.Dataset.from_dict(table, features=features)
 
-    asked = {}
-    held = datasets.DatasetDict(train=split(range(20)), validation=split(range(20, 25)))
+    calls = {}
+    tables = datasets.DatasetDict(train=split(range(20)), validation=split(range(20, 25)))
 
     def load(*args: object, **options: object) -> datasets.DatasetDict:
-        asked["args"], asked["options"] = args, options
-        return held
+        calls["args"], calls["options"] = args, options
+        return tables
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    return asked
+    return calls
 
 
 HUB = DataSettings(source="hub", path="some/numbers", test_split="validation")
@@ -273,7 +273,7 @@ def test_a_data_set_that_is_a_script_is_read_from_the_hubs_conversion(
         (RuntimeError("out of luck"), RuntimeError, "out of luck"),
     ],
 )
-def test_what_the_hub_refuses_is_told(
+def test_what_the_hub_refuses_is_an_error(
     monkeypatch: pytest.MonkeyPatch, raised: Exception, expected: type, message: str
 ) -> None:
     def load(*args: object, **options: object) -> None:

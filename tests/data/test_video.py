@@ -76,11 +76,11 @@ def test_frames_come_in_order_and_are_found_again_by_number(
     assert [frame.index for frame in frames] == list(range(30))
     assert [number(frame.image) for frame in frames] == list(range(30))
     np.testing.assert_allclose([frame.time for frame in frames], np.arange(30) / 25, atol=1e-6)
-    held = Video(path)
-    np.testing.assert_allclose(held.times, np.arange(30) / 25, atol=1e-6)
+    video = Video(path)
+    np.testing.assert_allclose(video.times, np.arange(30) / 25, atol=1e-6)
     order = [20, 3, 3, 11, 29, 0]
     wanted = np.stack([frames[n].image for n in order])
-    np.testing.assert_array_equal(held.take(order), wanted)
+    np.testing.assert_array_equal(video.take(order), wanted)
 
 
 def test_times_follow_a_variable_frame_rate(tmp_path, decoder, write_film):
@@ -109,9 +109,9 @@ def test_a_clip_at_a_rate_shows_what_was_shown_at_its_moments(
     if suffix == "mkv":
         shown = shown.round(3)
     video = Video(path)
-    for asked in (2.0, 5.0, 12.5, 30.0):
-        clip = video.clip(3, 6, rate=asked)
-        moments = shown[3] + np.arange(6) / asked
+    for chosen in (2.0, 5.0, 12.5, 30.0):
+        clip = video.clip(3, 6, rate=chosen)
+        moments = shown[3] + np.arange(6) / chosen
         expected = [int((shown <= moment + 1e-3).sum()) - 1 for moment in moments]
         assert numbers(clip.frames) == expected
         np.testing.assert_allclose(clip.times, shown[expected], atol=1e-3)
@@ -130,7 +130,6 @@ def test_a_clip_at_a_videos_own_rate_holds_every_frame_whatever_the_file_rounds(
 
 
 def test_two_films_of_one_scene_at_two_rates_give_one_clip(tmp_path, write_film):
-    """What moves at one pace is seen at one pace."""
     fast = write_film(tmp_path / "fast.mp4", [gray(n) for n in range(30)], rate=25)
     slow = write_film(
         tmp_path / "slow.mp4", [gray(n) for n in range(0, 30, 2)], rate=Fraction(25, 2)
@@ -263,9 +262,9 @@ def test_a_matroska_file_that_is_cut_short_is_a_shorter_video(tmp_path, decoder,
 
 
 def test_the_bytes_of_a_file_are_read_as_the_file_is(film, decoder):
-    held = Video(film.read_bytes(), 24)
-    np.testing.assert_array_equal(held.times, Video(film).times)
-    np.testing.assert_array_equal(held.take([13, 2]), Video(film, 24).take([13, 2]))
+    video = Video(film.read_bytes(), 24)
+    np.testing.assert_array_equal(video.times, Video(film).times)
+    np.testing.assert_array_equal(video.take([13, 2]), Video(film, 24).take([13, 2]))
 
 
 def test_a_film_of_one_frame_is_a_video(tmp_path, decoder, write_film):

@@ -210,7 +210,7 @@ def test_groups_have_their_own_count_and_size(photographs: Tensor) -> None:
     assert not torch.equal(large, crops(image, (0, 1, 7))[0])
 
 
-def test_flips_and_rotations_are_what_was_asked_for(photographs: Tensor) -> None:
+def test_flips_and_rotations_follow_the_settings(photographs: Tensor) -> None:
     image, photo = T.to_pil_image(photographs[0]), photographs[0]
     whole = [ViewGroup(count=40, scale=(1.0, 1.0))]
 
