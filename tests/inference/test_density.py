@@ -51,9 +51,9 @@ def test_extrapolated_tails():
     x = torch.logspace(0, 6, 25, dtype=torch.float64)
     assert np.allclose(log_density(x, Stable(1.0)), stats.cauchy.logpdf(x), atol=0.7)
     for law in (Brownian(1.0), MIXED, NormalInverseGaussian(1.0, 1.0)):
-        found = log_density(torch.tensor([0.0, 1.0, 10.0, 1e3, 1e30]), law)
-        assert found.isfinite().all()
-        assert (found.diff() < 0).all()
+        values = log_density(torch.tensor([0.0, 1.0, 10.0, 1e3, 1e30]), law)
+        assert values.isfinite().all()
+        assert (values.diff() < 0).all()
 
 
 @pytest.mark.parametrize("law", LAWS, ids=repr)
@@ -80,10 +80,10 @@ def test_extreme_samples_give_finite_values_and_gradients(dtype):
     x = torch.tensor([0, 1e-30, 0.3, 50, 1e4, 1e30], dtype=torch.float64)
     x = x.clamp(max=torch.finfo(dtype).max).to(dtype).requires_grad_()
     for law in (MIXED, Stable(1.4), VarianceGamma(1.1, 0.8)):
-        found = log_density(x, law)
-        (gradient,) = torch.autograd.grad(found.sum(), x)
-        assert found.dtype == dtype
-        assert found.isfinite().all()
+        values = log_density(x, law)
+        (gradient,) = torch.autograd.grad(values.sum(), x)
+        assert values.dtype == dtype
+        assert values.isfinite().all()
         assert gradient.isfinite().all()
 
 

@@ -68,21 +68,21 @@ def call(function, *arguments):
 @given(kinds, magnitudes(30), magnitudes(30), magnitudes(30), magnitudes(30), dtypes)
 def test_finite_samples_have_finite_densities(kind, a, b, volume, size, dtype):
     x = samples(size, dtype)
-    found = call(log_density, x, MAKERS[kind](a, b), volume)
-    if found is not None:
-        assert found.dtype == dtype
-        assert found.isfinite().all()
-        assert torch.autograd.grad(found.sum(), x)[0].isfinite().all()
+    result = call(log_density, x, MAKERS[kind](a, b), volume)
+    if result is not None:
+        assert result.dtype == dtype
+        assert result.isfinite().all()
+        assert torch.autograd.grad(result.sum(), x)[0].isfinite().all()
 
 
 @quick(60)
 @given(magnitudes(30), magnitudes(30), magnitudes(30), magnitudes(30), dtypes, st.booleans())
 def test_jumps_have_probabilities(a, b, volume, size, dtype, isotropic):
     law, x = MAKERS["both"](a, min(b, 10 / volume)), samples(size, dtype)
-    found = jump_probability(x, law, volume, isotropic)
-    assert found.dtype == dtype
-    assert ((found >= 0) & (found <= 1)).all()
-    assert torch.autograd.grad(found.sum(), x)[0].isfinite().all()
+    result = jump_probability(x, law, volume, isotropic)
+    assert result.dtype == dtype
+    assert ((result >= 0) & (result <= 1)).all()
+    assert torch.autograd.grad(result.sum(), x)[0].isfinite().all()
 
 
 def test_probability_of_very_rare_jumps():
@@ -98,23 +98,23 @@ def test_probability_of_very_rare_jumps():
 @quick(30)
 @given(kinds, magnitudes(30), magnitudes(30), magnitudes(30), magnitudes(30), dtypes)
 def test_any_law_can_be_tested(kind, a, b, volume, size, dtype):
-    found = call(goodness_of_fit, samples(size, dtype), MAKERS[kind](a, b), volume, None, 9)
-    if found is not None:
-        assert 0 <= found.statistic < math.inf
-        assert 0.1 <= found.p_value <= 1
+    result = call(goodness_of_fit, samples(size, dtype), MAKERS[kind](a, b), volume, None, 9)
+    if result is not None:
+        assert 0 <= result.statistic < math.inf
+        assert 0.1 <= result.p_value <= 1
 
 
 @quick(10)
 @given(kinds, magnitudes(3), magnitudes(3), magnitudes(3), magnitudes(30), st.booleans())
-def test_fits_are_finite(kind, a, b, volume, size, alike):
-    x = torch.ones(40) if alike else torch.randn(40, generator=torch.Generator().manual_seed(0))
+def test_fits_are_finite(kind, a, b, volume, size, constant):
+    x = torch.ones(40) if constant else torch.randn(40, generator=torch.Generator().manual_seed(0))
     x = (size * x.double()).requires_grad_()
     for law, method in ((Brownian(a), "likelihood"), (MAKERS[kind](a, b), "ecf")):
-        found = call(fit, x, law, volume, method)
-        if found is not None:
-            assert all(0 < value < math.inf for value in found.parameters.values())
-            assert all(error >= 0 for error in found.standard_errors.values())
-            assert found.log_likelihood is None or math.isfinite(found.log_likelihood)
+        result = call(fit, x, law, volume, method)
+        if result is not None:
+            assert all(0 < value < math.inf for value in result.parameters.values())
+            assert all(error >= 0 for error in result.standard_errors.values())
+            assert result.log_likelihood is None or math.isfinite(result.log_likelihood)
 
 
 ONE = torch.ones(20)

@@ -52,8 +52,8 @@ def test_increments_by_hand():
     x, y = 2, 3
     mixed = a[:, x + 1, y + 1] - a[:, x + 1, y] - a[:, x, y + 1] + a[:, x, y]
     assert torch.allclose(increments(a, box(2)).view(2, 4, 5, 3)[:, x, y], mixed)
-    turned = a[:, x - 1, y] - a[:, x, y - 1] - a[:, x, y + 1] + a[:, x + 1, y]
-    assert torch.allclose(increments(a, diamond()).view(2, 3, 4, 3)[:, x - 1, y - 1], turned)
+    rotated = a[:, x - 1, y] - a[:, x, y - 1] - a[:, x, y + 1] + a[:, x + 1, y]
+    assert torch.allclose(increments(a, diamond()).view(2, 3, 4, 3)[:, x - 1, y - 1], rotated)
     assert torch.allclose(
         increments(a, line(2, 1, 2)).view(2, 5, 4, 3)[:, x, y], a[:, x, y + 2] - a[:, x, y]
     )
@@ -119,14 +119,14 @@ def test_every_tiling_is_disjoint_and_together_they_are_all_positions(stencil, g
     assert sorted(np.concatenate(parts).tolist()) == list(range(np.prod(shape)))
     middles = centers(stencil, grid)
     for cells in parts:
-        apart = (middles[cells][:, None] - middles[cells]).abs()
+        distance = (middles[cells][:, None] - middles[cells]).abs()
         across = torch.tensor([step != 0 for step in np.abs(stencil.steps).sum(0)])
-        level = apart[..., ~across].sum(-1) == 0  # cells of other rows are disjoint anyway
+        level = distance[..., ~across].sum(-1) == 0  # cells of other rows are disjoint anyway
         size = max(map(max, stencil.steps))
         if stencil.offsets == diamond(size).offsets:
-            shared = apart.sum(-1) < 2 * size
+            shared = distance.sum(-1) < 2 * size
         else:
-            shared = (apart[..., across] < size).all(-1) & level
+            shared = (distance[..., across] < size).all(-1) & level
         assert torch.equal(shared, torch.eye(len(cells), dtype=torch.bool))
 
 

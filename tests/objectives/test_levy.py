@@ -78,12 +78,12 @@ def test_calibration_matches_the_samples(pool, cells, stencil, channels, batch):
     turn = {"rotation": torch.eye(channels, dtype=torch.float64)}
     mean, std = null_of(calibrated, plain, (9, 8), channels, batch, **turn)
     fields = sheets(stencil, trials * batch, channels).split(batch)
-    found = torch.stack([plain(field, **turn) for field in fields])
-    assert abs(found.mean() - mean) < 5 * found.std() / trials**0.5
+    losses = torch.stack([plain(field, **turn) for field in fields])
+    assert abs(losses.mean() - mean) < 5 * losses.std() / trials**0.5
     if cells == "every":  # a bound, as tilings are partly independent
-        assert 0.4 < found.std() / std < 1.1
+        assert 0.4 < losses.std() / std < 1.1
     else:
-        assert found.std().item() == pytest.approx(std, rel=0.25)
+        assert losses.std().item() == pytest.approx(std, rel=0.25)
 
 
 def test_calibrated_independent_coordinates_in_every_pool():
@@ -93,19 +93,19 @@ def test_calibrated_independent_coordinates_in_every_pool():
         plain, calibrated = (
             LevyRegularizer(laws, (box(2),), calibrated=c, pool=pool) for c in (False, True)
         )
-        found = torch.stack([plain(field) for field in fields])
+        losses = torch.stack([plain(field) for field in fields])
         mean, _ = null_of(calibrated, plain, (9, 8), 4, 4)
-        assert abs(found.mean() - mean) < 5 * found.std() / 300**0.5
+        assert abs(losses.mean() - mean) < 5 * losses.std() / 300**0.5
 
 
 def test_random_directions_may_be_more_than_the_channels():
     fields = sheets(box(2), 400)
     kw = {"stencils": (box(2),), "pool": "channel", "directions": 9}
     plain, calibrated = (LevyRegularizer(LAW, calibrated=c, **kw) for c in (False, True))
-    found = torch.stack([plain(f[None], generator=generator(n)) for n, f in enumerate(fields)])
+    losses = torch.stack([plain(f[None], generator=generator(n)) for n, f in enumerate(fields)])
     unit = torch.nn.functional.normalize(torch.randn(4, 9, dtype=torch.float64), dim=0)
     mean, _ = null_of(calibrated, plain, (9, 8), 4, 1, rotation=unit)
-    assert abs(found.mean() - mean) < 5 * found.std() / 400**0.5
+    assert abs(losses.mean() - mean) < 5 * losses.std() / 400**0.5
     noise = sheets(box(2), 400, law=Brownian(2.0))
     assert plain(noise, generator=generator()) > 3 * plain(fields, generator=generator())
     field = fields[:1]
@@ -162,8 +162,8 @@ def levy_on_a_rank(rank, world, address, field, queue):
         loss = term(part, generator=generator(), mask=None if mask is None else mask[own])
         loss.backward()
         law = [p.grad.item() / world for p in term.parameters()]
-        drawn = term(part.detach(), mask=None if mask is None else mask[own]).item()
-        queue.put((rank, n, loss.item(), (part.grad / world).numpy(), law, drawn))
+        random_loss = term(part.detach(), mask=None if mask is None else mask[own]).item()
+        queue.put((rank, n, loss.item(), (part.grad / world).numpy(), law, random_loss))
     dist.barrier()
     dist.destroy_process_group()
     os._exit(0)  # gloo's threads can abort Python's normal exit
@@ -177,17 +177,17 @@ def test_two_ranks_are_one_joint_batch(tmp_path):
     address = f"file://{tmp_path}/rendezvous"
     mp.spawn(levy_on_a_rank, (2, address, field, queue), 2)
     cases = levy_cases(field)
-    found = {(rank, n): rest for rank, n, *rest in (queue.get() for _ in range(2 * len(cases)))}
+    results = {(rank, n): rest for rank, n, *rest in (queue.get() for _ in range(2 * len(cases)))}
     for n, (term, mask) in enumerate(cases):
         joint = field.clone().requires_grad_()
         want = term(joint, generator=generator(), mask=mask)
         want.backward()
         for rank in (0, 1):
-            loss, grad, _, drawn = found[rank, n]
+            loss, grad, _, random_loss = results[rank, n]
             assert loss == pytest.approx(want.item(), rel=1e-10)
             assert np.allclose(grad, joint.grad[rank::2].numpy(), rtol=1e-9, atol=1e-14)
-            assert drawn == found[0, n][3]  # the same rotation, even without a generator
-        law = np.sum([found[rank, n][2] for rank in (0, 1)], 0)
+            assert random_loss == results[0, n][3]  # the same rotation, even without a generator
+        law = np.sum([results[rank, n][2] for rank in (0, 1)], 0)
         assert np.allclose(law, [p.grad.item() for p in term.parameters()], rtol=1e-5)
 
 

@@ -40,7 +40,7 @@ def test_original_terms(original):
         law = case["law"]
         term = LevyRegularizer.reference(law["alpha"], law["sigma"], law["lam"])
         got = term(arrays["within_field"], rotation=arrays["within_rotation"]).item()
-        assert got == pytest.approx(case["loss"], rel=1e-6)  # the original found u_max to 1e-6
+        assert got == pytest.approx(case["loss"], rel=1e-6)  # the original computed u_max to 1e-6
 
 
 def test_prior_is_smallest_on_a_sheet_of_its_own_law():
@@ -229,8 +229,8 @@ def _sigreg_on_a_rank(rank, world, address, z, directions, queue):
     part = z.chunk(world, 1)[rank].clone().requires_grad_()
     loss = SIGReg()(part, directions)
     loss.backward()
-    drawn = SIGReg(8)(part.detach(), generator=None)
-    queue.put((rank, loss.item(), (part.grad / world).numpy(), drawn.item()))
+    random_loss = SIGReg(8)(part.detach(), generator=None)
+    queue.put((rank, loss.item(), (part.grad / world).numpy(), random_loss.item()))
     dist.barrier()
     dist.destroy_process_group()
     os._exit(0)  # gloo's threads can abort Python's normal exit
@@ -249,10 +249,10 @@ def test_two_ranks_are_one_joint_batch(tmp_path):
     mp.spawn(_sigreg_on_a_rank, (2, address, z, directions, queue), 2)
     got = {rank: rest for rank, *rest in (queue.get() for _ in range(2))}
     for rank in (0, 1):
-        loss, grad, drawn = got[rank]
+        loss, grad, random_loss = got[rank]
         assert loss == pytest.approx(want.item(), rel=1e-12)
         assert np.allclose(grad, joint.grad.chunk(2, 1)[rank].numpy(), rtol=1e-10, atol=1e-15)
-        assert drawn == got[0][2]  # without a generator, ranks use the same directions
+        assert random_loss == got[0][2]  # without a generator, ranks use the same directions
 
 
 def test_errors_name_invalid_input():
