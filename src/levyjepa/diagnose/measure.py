@@ -1,16 +1,16 @@
-"""Each layer and stencil is asked for its law, its jumps, and what controls say."""
+"""What one layer and stencil says: its law, its jumps, its independence, its controls."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from levyjepa.checks import floating
+from levyjepa.diagnose.families import FAMILIES, GAUSSIAN, JUMPS, NIG, Choice, Estimate, choose
+from levyjepa.diagnose.moments import jackknife, kurtosis, neighbors, together
 from levyjepa.ecf import equispaced, null
-from levyjepa.evaluation.diagnose.choice import FAMILIES, GAUSSIAN, JUMPS, NIG, Choice, choose
-from levyjepa.evaluation.diagnose.estimates import jackknife, kurtosis, neighbours, together
-from levyjepa.evaluation.diagnose.record import Control, Finding, Goodness, Jumps, Side
 from levyjepa.inference import goodness_of_fit, jump_probability
 from levyjepa.lattice import Stencil, box, diamond, increments, line, room, tiling
 from levyjepa.laws import Law
@@ -23,33 +23,123 @@ THIN = 64  # cells of each image that a test of fit sees
 MANY = 8.0  # expected jumps in a cell above which none can be told apart
 SIDES = (1, 2, 4)
 SHOWN = 6  # images with a jump map
+LEVEL = 0.05  # p-values below reject
+CLOSE = 0.05  # correlations up to this count as 0; ratios up to twice this from 1 as 1
+ERRORS = 3.0  # so do those within so many standard errors
 
 
-def diagnose(
-    fields: Mapping[str, Tensor],
-    stencils: Sequence[Stencil] = STENCILS,
-    seed: int = 0,
-    progress: Callable[[str], None] = lambda _: None,
-) -> list[Finding]:
-    """Ask each layer and stencil for the law of the increments, and for their independence.
+@dataclass(frozen=True)
+class Goodness:
+    """A fitted law against held-out increments of thinned, disjoint cells."""
 
-    A layer's tokens are divided by one number, so that increments over a unit volume have variance
-    1 on average over the stencils, and read along 16 random orthonormal directions (fewer
-    channels: all, turned at random): which channels a model has does not matter, whether all
-    directions share one law does. Laws are fitted to half of the images and judged on the other;
-    every standard error takes images for the independent units, since increments of one image
-    depend on each other.
+    deviations: float  # the statistic above its null mean, in null deviations
+    p_value: float
+    n: int
 
-    Args:
-        fields: (N, h, w, C) tokens of the same N images, by the layer's name.
-        stencils: Of two axes, with steps.
-        seed: Draws the halves, the directions, the increments and the controls.
-        progress: Told the layer and stencil that comes next.
 
-    Raises:
-        ValueError: Fewer than 8 images, a grid too small for a stencil, tokens that are not finite
-            or the same everywhere.
+@dataclass(frozen=True)
+class Side:
+    """Cells of `side` times the stencil's steps.
+
+    If increments are independent, `variance`, over the volume's, is 1, `kurtosis` falls as
+    1 / volume, and neither the increments of neighboring cells (`neighbors`) nor their squared
+    norms (`energies`) correlate; these two are None where two cells don't fit.
     """
+
+    side: int
+    volume: int  # over that of the stencil
+    variance: Estimate
+    kurtosis: Estimate
+    neighbors: Estimate | None
+    energies: Estimate | None
+
+
+@dataclass(frozen=True)
+class JumpStatistics:
+    """What the better of the laws with discrete jumps says."""
+
+    family: str
+    law: Law
+    share: float  # of cells that hold a jump, from all directions together
+    expected: float  # by the law
+    together: Estimate  # correlation of P(jump) between two directions of a cell
+    channels: Estimate  # between two of the model's own channels, brought to one variance
+    isotropic: float  # either if the law holds, whose jumps strike all directions
+    maps: np.ndarray  # (SHOWN, h, w) P(jump) of the first images
+
+
+@dataclass(frozen=True)
+class Control:
+    """Other increments through the same procedure."""
+
+    kurtosis: Estimate
+    gain: Estimate | None  # of the normal inverse Gaussian law over the Gaussian
+    neighbors: Estimate | None
+    energies: Estimate | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One layer and one stencil."""
+
+    layer: str
+    stencil: str
+    volume: float  # of its cells
+    cells: int  # in each image
+    variance: float  # for a unit volume; 1 on average over the layer's stencils
+    spread: float  # of the variance over directions: deviation by mean
+    fixed: float  # share of the variance that all images have in common, place by place
+    kurtosis: Estimate
+    choice: Choice
+    goodness: Goodness
+    goodness_of_gaussian: Goodness
+    jumps: JumpStatistics | None  # None where every cell holds many
+    sides: tuple[Side, ...]
+    gaussian: Control  # Gaussian increments of the tokens' covariance over directions
+    shuffled: Control  # the tokens shuffled over places and images: white noise
+    sample: np.ndarray  # held-out increments
+
+    @property
+    def jumps_clear(self) -> bool:
+        """Whether a law with jumps is chosen, and tails exceed those of the Gaussian control.
+
+        Directions of unequal variance alone, as in that control, look like heavy tails.
+        """
+        error = np.hypot(self.kurtosis.error, self.gaussian.kurtosis.error)
+        excess = self.kurtosis.value - self.gaussian.kurtosis.value
+        return self.choice.chosen.family != GAUSSIAN and bool(excess > ERRORS * error)
+
+    @property
+    def fits(self) -> bool:
+        """Whether held-out increments do not reject the chosen law."""
+        return self.goodness.p_value >= LEVEL
+
+    @property
+    def independent(self) -> bool:
+        """Whether cells of every side behave as disjoint cells of a Lévy process do.
+
+        Neighbors correlate neither in their increments nor in their squared norms (by at most .05
+        or three standard errors), and variance grows as the volume (within 10 % or three).
+        """
+        zeros = [e for side in self.sides for e in (side.neighbors, side.energies) if e]
+        ones = [side.variance for side in self.sides]
+        return all(abs(e.value) <= max(CLOSE, ERRORS * e.error) for e in zeros) and all(
+            abs(e.value - 1) <= max(2 * CLOSE, ERRORS * e.error) for e in ones
+        )
+
+    @property
+    def follows(self) -> bool:
+        """Whether nothing that was measured speaks against a Lévy law."""
+        return self.fits and self.independent
+
+
+def measure(
+    fields: Mapping[str, Tensor],
+    stencils: Sequence[Stencil],
+    seed: int,
+    progress: Callable[[str], None],
+) -> list[Finding]:
+    """Measure every layer with every stencil; see `diagnose`, whose arguments these are."""
     if not fields or not stencils:
         raise ValueError("`fields` and `stencils` must hold one at least, got none.")
     for layer, field in fields.items():
@@ -62,16 +152,16 @@ def diagnose(
         shuffled = turned.flatten(0, 2)[order].view(turned.shape)
         for stencil in stencils:
             progress(f"{layer}, {stencil_name(stencil)}")
-            findings.append(_find(layer, turned, own, shuffled, stencil, generator))
+            findings.append(_measure(layer, turned, own, shuffled, stencil, generator))
     return findings
 
 
 def stencil_name(stencil: Stencil) -> str:
-    """Such as "box", "diamond × 2" or "lines down"; its steps if it is none of them."""
+    """Return "box", "diamond × 2", "lines down" or the like; the steps if it is none of them."""
     side = max(abs(n) for n in stencil.steps[0])
     known = {"box": box(2, side), "diamond": diamond(side)}
     known |= {"lines down": line(2, 0, side), "lines across": line(2, 1, side)}
-    name = next((n for n, each in known.items() if each.steps == stencil.steps), None)
+    name = next((n for n, other in known.items() if other.steps == stencil.steps), None)
     return str(stencil.steps) if name is None else name + f" × {side}" * (side > 1)
 
 
@@ -86,8 +176,7 @@ def _check(layer: str, field: Tensor, stencils: Sequence[Stencil]) -> None:
             least, got = tuple(e + 1 for e in stencil.extent), tuple(field.shape[1:3])
             raise ValueError(
                 f"The stencil {stencil_name(stencil)} needs a grid of at least {least} tokens, "
-                f"{layer} has {got}: larger images (data.image_size) or another stencil "
-                "(objective.stencils) would do."
+                f"{layer} has {got}; use larger images or another stencil."
             )
 
 
@@ -99,7 +188,7 @@ def _turned(
     square = torch.randn(width, width, generator=generator, dtype=torch.float64)
     directions = torch.linalg.qr(square)[0][:, : min(DIRECTIONS, width)]
     turned = (field.double() - field.double().mean((0, 1, 2))) @ directions
-    sizes = [increments(turned, each).square().mean() / each.volume for each in stencils]
+    sizes = [increments(turned, s).square().mean() / s.volume for s in stencils]
     scale = torch.stack(sizes).mean().sqrt()
     if not scale > 1e-6 * field.abs().max():
         raise ValueError(f"{layer} must vary over its grid, got the same token everywhere.")
@@ -110,7 +199,7 @@ def _turned(
     return turned / scale, field[..., channels].double()
 
 
-def _find(
+def _measure(
     layer: str,
     field: Tensor,
     own: Tensor,
@@ -122,15 +211,15 @@ def _find(
     n, volume = len(steps), stencil.volume
     tiles = torch.from_numpy(tiling(stencil, room(stencil, field.shape[1:3])))
     train, test = torch.randperm(n, generator=generator).tensor_split(2)
-    known, new = (_drawn(steps[half][:, tiles], generator) for half in (train, test))
-    choice = choose(known, new, volume)
+    fitted_to, new = (_drawn(steps[half][:, tiles], generator) for half in (train, test))
+    choice = choose(fitted_to, new, volume)
     chosen, plain = choice.chosen, choice.of(GAUSSIAN)
     assert plain is not None
     thin = _thinned(steps[test][:, tiles], generator)
     goodness = _goodness(thin, chosen.law, volume, generator)
     variance = steps.square().mean((0, 1))
-    alike = steps.mean(0).square().mean()  # holds 1 / n of what differs
-    fixed = (alike / variance.mean() - 1 / n) / (1 - 1 / n)
+    common = steps.mean(0).square().mean()  # 1 / n of what differs is in it
+    fixed = (common / variance.mean() - 1 / n) / (1 - 1 / n)
     root = torch.linalg.cholesky(_covariance(steps))
     drawn = torch.randn(steps.shape, generator=generator, dtype=steps.dtype) @ root.T
     noise = increments(shuffled, stencil)
@@ -174,10 +263,10 @@ def _thinned(steps: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _goodness(x: Tensor, law: Law, volume: float, generator: torch.Generator) -> Goodness:
-    found = goodness_of_fit(x, law, volume, generator)
+    test = goodness_of_fit(x, law, volume, generator)
     expected = null(law, volume, equispaced(law, 64, volume), {1.0: len(x)})
-    deviations = (found.statistic - float(expected.mean)) / float(expected.std)
-    return Goodness(deviations, found.p_value, len(x))
+    deviations = (test.statistic - float(expected.mean)) / float(expected.std)
+    return Goodness(deviations, test.p_value, len(x))
 
 
 def _covariance(steps: Tensor) -> Tensor:
@@ -188,18 +277,18 @@ def _covariance(steps: Tensor) -> Tensor:
 
 
 def _side(field: Tensor, stencil: Stencil, side: int) -> Side | None:
-    steps = [tuple(side * n for n in step) for step in stencil.steps]
-    larger = Stencil.from_steps(steps)
+    larger = Stencil.from_steps([tuple(side * n for n in step) for step in stencil.steps])
     if any(n <= e for n, e in zip(field.shape[1:3], larger.extent, strict=True)):
         return None
     large, small = increments(field, larger), increments(field, stencil)
-    ratio = side ** len(steps)
-    moments = [each.square().mean((1, 2)) for each in (large, small)]
+    ratio = side ** len(stencil.steps)
+    moments = [steps.square().mean((1, 2)) for steps in (large, small)]
     return Side(
         side,
+        ratio,
         jackknife(moments, lambda many, one: many / one / ratio),
         kurtosis(large),
-        *neighbours(large, larger, field.shape[1:3]),
+        *neighbors(large, larger, field.shape[1:3]),
     )
 
 
@@ -210,8 +299,8 @@ def _jumps(
     stencil: Stencil,
     grid: Sequence[int],
     generator: torch.Generator,
-) -> Jumps | None:
-    usable = [each for each in choice.candidates if each.family in JUMPS]
+) -> JumpStatistics | None:
+    usable = [c for c in choice.candidates if c.family in JUMPS]
     volume, k = stencil.volume, steps.shape[-1]
     if not usable or k < 2:
         return None
@@ -225,7 +314,7 @@ def _jumps(
     own = own[..., alive] * (steps.square().mean() / sizes[alive]).sqrt()
     every = jump_probability(steps, law, volume, isotropic=True)
     drawn = law.sample((2, 20_000), volume, k, generator, steps.dtype)
-    return Jumps(
+    return JumpStatistics(
         usable[0].family,
         law,
         float(every.mean()),
@@ -240,8 +329,8 @@ def _jumps(
 def _control(
     steps: Tensor, stencil: Stencil, grid: Sequence[int], generator: torch.Generator
 ) -> Control:
-    known, new = (_drawn(half, generator) for half in steps.tensor_split(2))
+    train, test = (_drawn(half, generator) for half in steps.tensor_split(2))
     families = {name: FAMILIES[name] for name in (GAUSSIAN, NIG)}
-    tailed = choose(known, new, stencil.volume, families).of(NIG)
-    gain = None if tailed is None else tailed.gain
-    return Control(kurtosis(steps), gain, *neighbours(steps, stencil, grid))
+    heavy = choose(train, test, stencil.volume, families).of(NIG)
+    gain = None if heavy is None else heavy.gain
+    return Control(kurtosis(steps), gain, *neighbors(steps, stencil, grid))

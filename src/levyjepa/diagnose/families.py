@@ -1,4 +1,4 @@
-"""Which law increments follow: fitted on some images, chosen by its likelihood on others."""
+"""Which law increments follow: fitted on one half of the images, compared on the other."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,13 +29,13 @@ FAMILIES: dict[str, Law] = {
     "Gaussian jumps": Brownian(0.7) + CompoundPoisson(0.3, GaussianJumps(1.3)),
     "Laplace jumps": Brownian(0.7) + CompoundPoisson(0.5, LaplaceJumps(1.4)),
 }
-JUMPS = ("Gaussian jumps", "Laplace jumps")  # those of which a cell holds a countable number
+JUMPS = ("Gaussian jumps", "Laplace jumps")  # a cell holds a finite number of their jumps
 ERRORS, LEAST_GAIN = 2.0, 1e-4  # a richer law must be better by so many errors, and by this
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its standard error, images the independent units."""
+    """A number and its standard error, which takes images for the independent units."""
 
     value: float
     error: float
@@ -43,7 +43,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A law fitted to one half of the images and judged on the other."""
+    """A law fitted to one half of the images and scored on the other."""
 
     family: str
     law: Law
@@ -53,23 +53,23 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen law among all, by gain; `failed` could not be fitted or tabulated."""
+    """The chosen law and all candidates by gain; `failed` could not be fitted or tabulated."""
 
     chosen: Candidate
     candidates: tuple[Candidate, ...]
     failed: tuple[str, ...] = ()
 
     def of(self, family: str) -> Candidate | None:
-        """The candidate of a family."""
-        return next((each for each in self.candidates if each.family == family), None)
+        """Return the candidate of a family."""
+        return next((c for c in self.candidates if c.family == family), None)
 
 
 def choose(
     train: Tensor, test: Tensor, volume: float, families: Mapping[str, Law] = FAMILIES
 ) -> Choice:
-    """Fit by maximum likelihood, judge on other images, keep to the simplest law that will do.
+    """Fit laws by maximum likelihood and choose the simplest that predicts other images well.
 
-    Chosen is the law of fewest parameters (of these, the likeliest) whose held-out log likelihood
+    That is the law of fewest parameters (of these, the likeliest) whose held-out log likelihood
     is below the best by at most two standard errors of their paired difference over images, or
     1e-4 for each increment.
     A parameter's error is the sandwich H^-1 (sum of g g^T) H^-1, g an image's gradient of the log
@@ -78,33 +78,37 @@ def choose(
     Args:
         train: (I, m) increments, a row for each image.
         test: (J, n), of other images.
-        volume: of their cells.
+        volume: Of their cells.
         families: Laws by name, the Gaussian among them; fitting starts from their parameters.
     """
     scores: dict[str, Tensor] = {}
     fits: dict[str, Fit] = {}
     for name, law in families.items():
         try:
-            found = fit(train, law, volume)
-            scores[name] = log_density(test.double(), found.law, volume).mean(1)
+            fitted = fit(train, law, volume)
+            scores[name] = log_density(test.double(), fitted.law, volume).mean(1)
         except ValueError:  # tails too heavy for a table
             continue
-        fits[name] = found
+        fits[name] = fitted
     candidates = [
-        Candidate(name, found.law, _parameters(found, train, volume), gain)
-        for name, found in fits.items()
-        for gain in [_mean(scores[name] - scores[GAUSSIAN])]
+        Candidate(
+            name,
+            fitted.law,
+            _parameters(fitted, train, volume),
+            _mean(scores[name] - scores[GAUSSIAN]),
+        )
+        for name, fitted in fits.items()
     ]
     best = max(scores.values(), key=lambda score: float(score.mean()))
     deficits = {name: _mean(best - score) for name, score in scores.items()}
     enough = [
-        each
-        for each in candidates
-        if (deficit := deficits[each.family]).value <= max(ERRORS * deficit.error, LEAST_GAIN)
+        c
+        for c in candidates
+        if (deficit := deficits[c.family]).value <= max(ERRORS * deficit.error, LEAST_GAIN)
     ]
     return Choice(
-        min(enough, key=lambda each: (len(each.parameters), -each.gain.value)),
-        tuple(sorted(candidates, key=lambda each: -each.gain.value)),
+        min(enough, key=lambda c: (len(c.parameters), -c.gain.value)),
+        tuple(sorted(candidates, key=lambda c: -c.gain.value)),
         tuple(name for name in families if name not in fits),
     )
 
@@ -113,9 +117,9 @@ def _mean(values: Tensor) -> Estimate:
     return Estimate(float(values.mean()), float(values.std()) / len(values) ** 0.5)
 
 
-def _parameters(found: Fit, x: Tensor, volume: float, h: float = 1e-4) -> dict[str, Estimate]:
+def _parameters(fitted: Fit, x: Tensor, volume: float, h: float = 1e-4) -> dict[str, Estimate]:
     """Parameters, with the errors of `fit` times the square root of the sandwich's excess."""
-    law = found.law.learnable_copy().double()
+    law = fitted.law.learnable_copy().double()
     raw = list(law.parameters())
 
     def at(j: int, step: float) -> tuple[np.ndarray, np.ndarray]:
@@ -133,10 +137,8 @@ def _parameters(found: Fit, x: Tensor, volume: float, h: float = 1e-4) -> dict[s
     inverse = np.linalg.pinv(-(hessian + hessian.T) / 2, rcond=1e-9, hermitian=True)
     sandwich = inverse @ (scores.T @ scores) @ inverse * len(x) / (len(x) - 1)
     with np.errstate(all="ignore"):
-        excess = np.sqrt(sandwich.diagonal() / inverse.diagonal())
+        excess = np.nan_to_num(np.sqrt(sandwich.diagonal() / inverse.diagonal()), nan=np.inf)
     return {
-        name: Estimate(
-            value, found.standard_errors[name] * (float(e) if np.isfinite(e) else np.inf)
-        )
-        for (name, value), e in zip(found.parameters.items(), excess, strict=True)
+        name: Estimate(value, fitted.standard_errors[name] * float(factor))
+        for (name, value), factor in zip(fitted.parameters.items(), excess, strict=True)
     }
