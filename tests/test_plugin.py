@@ -23,7 +23,15 @@ WORDS = (
 def installed(tmp_path_factory) -> Path:
     """A folder that holds the installed package, entry points included."""
     target = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+    ]
     done = subprocess.run(
         [*command, "--target", str(target), str(PLUGIN)], capture_output=True, text=True
     )
@@ -38,7 +46,6 @@ def levyjepa(installed: Path, place: Path, *words: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "levyjepa", *words],
-
         capture_output=True,
         text=True,
         cwd=place,
@@ -74,7 +81,8 @@ def test_a_script_adds_them_too(tmp_path):
 import levyjepa
 if __name__ == "__main__":
     run = levyjepa.train([*{WORDS!r}, "run_dir={tmp_path / "run"}"])
-    print(sorted({{score.task for score in run.scores}}), run.encoder.embed(stripes(None).test[0][0]).shape)
+    print(sorted({{score.task for score in run.scores}}))
+    print(run.encoder.embed(stripes(None).test[0][0]).shape)
 """
     script.write_text(code)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)

@@ -43,7 +43,7 @@ def test_a_name_is_taken_once_but_may_be_defined_again(names):
 
     names.register("mine")(mine)
     names.register("mine")(mine)  # a notebook's cell that runs again
-    with pytest.raises(ValueError, match="'mine' is registered twice, by .*mine and by .*other"):
+    with pytest.raises(ValueError, match=r"'mine' is registered twice, by .*mine and by .*other"):
         names.register("mine")(other)
 
 

@@ -180,16 +180,25 @@ def test_a_wrong_setting_is_named(words, message):
     ("words", "message"),
     [
         ("data=moving_digits views=lejepa", "`views=lejepa` is for images, .*gives video"),
-        ("data=hub data.path=x data.frames=8", "`views=lejepa` is for images, .* choose views=clips"),
+        (
+            "data=hub data.path=x data.frames=8",
+            "`views=lejepa` is for images, .* choose views=clips",
+        ),
         ("views=clips", "`views=clips` is for video, and data=mnist5k gives images"),
-        ("data=cifar10 model=video_tiny", "`model=video_tiny` is for video, and data=cifar10 gives images"),
+        (
+            "data=cifar10 model=video_tiny",
+            "`model=video_tiny` is for video, and data=cifar10 gives images",
+        ),
         ("data.stride=2", "`data.stride` only applies to video"),
         ("data.rate=5", "`data.rate` only applies to video"),
         ("objective.time_step=2", "`objective.time_step` only applies to video"),
         ("objective.time.weight=2", "`objective.time` only applies to video"),
         ("model.mixer_depth=3", "`model.mixer_depth` only applies to video"),
         ("data=moving_digits data.rate=0", "`data.rate` must be greater than 0"),
-        ("data=moving_digits views.groups.0.frames=9", r"`views.groups\[0\].frames` must be at most"),
+        (
+            "data=moving_digits views.groups.0.frames=9",
+            r"`views.groups\[0\].frames` must be at most",
+        ),
         (
             "data=moving_digits objective.space.weight=0 objective.time.weight=0 "
             "objective.spacetime.weight=0",
@@ -210,7 +219,7 @@ def test_only_data_changes_in_an_evaluation():
     other = change_data(config, ["data=camvid", "data.path=street"])
     assert (other.data.source, other.data.image_size) == ("segmentation", 96)
     assert other.model == config.model
-    with pytest.raises(ConfigError, match="`objective.gamma` can't change here"):
+    with pytest.raises(ConfigError, match=r"`objective.gamma` can't change here"):
         change_data(config, ["objective.gamma=0"])
     with pytest.raises(ConfigError, match="`data` must give images, as in training, got clips"):
         change_data(config, ["data=moving_digits"])

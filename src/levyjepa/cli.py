@@ -51,7 +51,9 @@ RUN = argument("run", type=Path, metavar="RUN", help="a run folder or a checkpoi
     "Train one run and evaluate it, into a run folder. The same command continues a run that was "
     "interrupted, and leaves a finished one as it is.",
     "levyjepa train data=mnist5k objective.gamma=1 run_dir=runs/first",
-    argument("--settings", action="store_true", help="print all settings with their meaning and stop"),
+    argument(
+        "--settings", action="store_true", help="print all settings with their meaning and stop"
+    ),
     WORDS,
 )
 def train(options: Namespace) -> int:
@@ -105,9 +107,7 @@ def experiment(options: Namespace) -> int:
     if options.slurm is not None:
         pairs = (word.partition("=") for word in options.slurm)
         slurm = {name: yaml.safe_load(value) for name, _, value in pairs}
-    result = run_experiment(
-        options.words, jobs=options.jobs, slurm=slurm, plugins=options.plugin
-    )
+    result = run_experiment(options.words, jobs=options.jobs, slurm=slurm, plugins=options.plugin)
     for run in result.runs:
         if run.error:
             _say(f"{run.folder} failed: {run.error}")
@@ -144,8 +144,12 @@ def evaluate(options: Namespace) -> int:
     "embeddings.npz: embeddings and names; of data sets also splits, labels and classes.",
     "levyjepa embed runs/first a.jpg b.jpg --out embedded",
     RUN,
-    argument("words", nargs="*", metavar="IMAGE|KEY=VALUE", help="image files, or settings of data"),
-    argument("--out", type=Path, metavar="DIR", default=Path("embeddings"), help="folder (embeddings)"),
+    argument(
+        "words", nargs="*", metavar="IMAGE|KEY=VALUE", help="image files, or settings of data"
+    ),
+    argument(
+        "--out", type=Path, metavar="DIR", default=Path("embeddings"), help="folder (embeddings)"
+    ),
     argument("--tokens", action="store_true", help="also write patch tokens"),
 )
 def embed(options: Namespace) -> int:
@@ -159,7 +163,9 @@ def embed(options: Namespace) -> int:
     files = [word for word in options.words if "=" not in word or Path(word).is_file()]
     words = [word for word in options.words if word not in files]
     if files and any(word.startswith(("data=", "data.path=")) for word in words):
-        raise ValueError(f"Either images or a data set can be embedded, got {files[0]} and {words[0]}.")
+        raise ValueError(
+            f"Either images or a data set can be embedded, got {files[0]} and {words[0]}."
+        )
     trained = load(options.run)
     config = change_data(trained.config, words)
     with show_stages(config.trainer.progress, "Embedding") as progress:
@@ -246,7 +252,9 @@ def diagnose(options: Namespace) -> int:
     "levyjepa events video.mp4 run_dir=runs/video",
     argument("video", metavar="VIDEO", help="a video file, or a folder of pictures"),
     argument("--encoder", type=Path, metavar="RUN", help="describe frames by a trained encoder"),
-    argument("--rate", type=float, default=25.0, metavar="FPS", help="of a folder of pictures (25)"),
+    argument(
+        "--rate", type=float, default=25.0, metavar="FPS", help="of a folder of pictures (25)"
+    ),
     argument(
         "--false-alarms",
         type=float,
@@ -267,7 +275,9 @@ def events(options: Namespace) -> int:
         folder = Path(value)
     default = Path("runs") / Path(options.video).stem
     if folder is None and default.exists():
-        raise ValueError(f"{default} exists, maybe of another video; run_dir={default} writes there.")
+        raise ValueError(
+            f"{default} exists, maybe of another video; run_dir={default} writes there."
+        )
     encoder = None
     if options.encoder is not None:
         from levyjepa.training.load import load
@@ -278,7 +288,9 @@ def events(options: Namespace) -> int:
         options.video, folder or default, rate=options.rate, encoder=encoder, **limits
     )
     for event in result.events:
-        _print(f"frame {event.frame}, {event.time:.3f} s: a shot begins, p = {event.probability:.3f}")
+        _print(
+            f"frame {event.frame}, {event.time:.3f} s: a shot begins, p = {event.probability:.3f}"
+        )
     number = len(result.shots)
     where = folder or default
     _print(f"{number} shot{'s' * (number != 1)}: {where / 'events.json'}, shots.csv, timeline.png")
@@ -289,13 +301,15 @@ def events(options: Namespace) -> int:
     "Draw the page of a run or of an experiment, report.html in its folder. Several folders give "
     "one page that compares them.",
     "levyjepa report runs/demo",
-    argument("folders", type=Path, nargs="+", metavar="DIR", help="run folders, or folders of runs"),
+    argument(
+        "folders", type=Path, nargs="+", metavar="DIR", help="run folders, or folders of runs"
+    ),
     argument("--out", type=Path, metavar="FILE", help="page of several folders (comparison.html)"),
 )
 def report(options: Namespace) -> int:
     """Draw the page of runs."""
     from levyjepa.report import compare_report, experiment_report, run_report
-    from levyjepa.training.folder import RunFolder
+    from levyjepa.training.run_folder import RunFolder
 
     first, *others = options.folders
     if others or options.out:
@@ -485,4 +499,3 @@ def _print(text: str) -> None:
 def _say(text: str) -> None:
     """Print what is no result."""
     sys.stderr.write(f"{text}\n")
-

@@ -101,7 +101,9 @@ class Registry:
         if name not in known:
             near = get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
-            failed = "".join(f" The plugin {p} failed to import: {why}." for p, why in _failed.items())
+            failed = "".join(
+                f" The plugin {p} failed to import: {why}." for p, why in _failed.items()
+            )
             raise ValueError(
                 f"There is no {self.kind} {name!r}{hint} Registered: {', '.join(sorted(known))}."
                 + failed

@@ -110,12 +110,21 @@ def _message(cls: type[Settings], error: ValidationError, stem: str) -> str:
     problem = error.errors()[0]
     key = stem
     for part in problem["loc"]:
-        key += f"[{part}]" if isinstance(part, int) else f"{'' if not key or key.endswith('.') else '.'}{part}"
+        key += (
+            f"[{part}]"
+            if isinstance(part, int)
+            else f"{'' if not key or key.endswith('.') else '.'}{part}"
+        )
     kind, got, limits = problem["type"], problem.get("input"), problem.get("ctx", {})
     if kind == "extra_forbidden":
         known = list(flat(cls.model_construct().as_dict(), stem))
         return f"Unknown key `{key}`{nearest(key, known) or '.'}"
-    for name, words in (("ge", "at least"), ("gt", "greater than"), ("le", "at most"), ("lt", "less than")):
+    for name, words in (
+        ("ge", "at least"),
+        ("gt", "greater than"),
+        ("le", "at most"),
+        ("lt", "less than"),
+    ):
         if name in limits:
             return f"`{key}` must be {words} {limits[name]:g}, got {got}."
     if kind == "literal_error":

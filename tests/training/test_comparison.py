@@ -10,7 +10,7 @@ from levyjepa.tasks.evaluate import Evaluation
 from levyjepa.tasks.score import Score
 from levyjepa.training.comparison import FIRST, cell_name, compare, score_table
 from levyjepa.training.config import compose
-from levyjepa.training.folder import RunFolder
+from levyjepa.training.run_folder import RunFolder
 
 Write = Callable[..., RunFolder]
 

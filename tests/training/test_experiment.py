@@ -84,7 +84,9 @@ def test_laws_and_stencils_may_vary_in_a_grid():
     stencils = "objective.stencils=[box(2)],[box(2), line(2, axis=0)]"
     found = plan(grid("objective.gamma=1", "objective.kappa=1", "seed=0", laws, stencils))
     assert [len(c.objective.stencils) for c in found.configs] == [1, 2, 1, 2]
-    assert [c.objective.law[:12] for c in found.configs] == ["Brownian(sig"] * 2 + ["Brownian(2.0"] * 2
+    assert [c.objective.law[:12] for c in found.configs] == ["Brownian(sig"] * 2 + [
+        "Brownian(2.0"
+    ] * 2
 
 
 def test_a_folder_of_another_experiment_is_refused(here):

@@ -67,7 +67,7 @@ def test_broken_settings_are_named(folder, text):
 
 def test_an_older_evaluation_names_the_command_that_renews_it(folder):
     folder.evaluation_file.write_text(json.dumps({"linear_probe": {"accuracy": 0.5}}))
-    with pytest.raises(RunFolderError, match="`levyjepa evaluate .*run` writes it anew"):
+    with pytest.raises(RunFolderError, match=r"`levyjepa evaluate .*run` writes it anew"):
         folder.evaluation()
 
 

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import ConcatDataset
 
 from levyjepa.data import Images, normalize, test_loader
-from levyjepa.training import RunFolder, RunFolderError, compose, load, train
+from levyjepa.training import RunFolder, RunFolderError, load, train
 from levyjepa.training.fit import Interrupted
 from levyjepa.training.load import CheckpointError
 from levyjepa.training.module import Diverged, LevyJEPA

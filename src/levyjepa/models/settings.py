@@ -11,26 +11,28 @@ class ModelSettings(Settings):
     """The encoder and its heads; `model=NAME` picks a preset."""
 
     name: str = Field(
-        "vit_small_patch8_224",
+        default="vit_small_patch8_224",
         description="A ViT of timm, a registered encoder, or a folder or hub id of transformers.",
     )
     mixer_depth: int = Field(
-        1,
+        default=1,
         ge=0,
         description="Blocks that mix the frames of a clip, after an image ViT; video only.",
     )
-    patch_size: int | None = Field(None, ge=1, description="Pixels; null: the model's own.")
+    patch_size: int | None = Field(default=None, ge=1, description="Pixels; null: the model's own.")
     pooling: Literal["attention", "cls", "mean"] = Field(
-        "attention", description="From patch tokens to the embedding: attention, cls, mean."
+        default="attention", description="From patch tokens to the embedding: attention, cls, mean."
     )
-    embedding_dim: int = Field(512, ge=1, description="Width of the embedding.")
-    drop_path: float = Field(0.1, ge=0, le=1, description="Rate of stochastic depth.")
-    pretrained: bool = Field(False, description="Start from published weights.")
-    overrides: dict[str, Any] = Field({}, description="Further arguments of the encoder.")
-    projection_hidden: int = Field(2048, ge=1, description="Hidden width of the projection.")
-    projection_dim: int = Field(16, ge=1, description="Width of the projection.")
+    embedding_dim: int = Field(default=512, ge=1, description="Width of the embedding.")
+    drop_path: float = Field(default=0.1, ge=0, le=1, description="Rate of stochastic depth.")
+    pretrained: bool = Field(default=False, description="Start from published weights.")
+    overrides: dict[str, Any] = Field(default={}, description="Further arguments of the encoder.")
+    projection_hidden: int = Field(
+        default=2048, ge=1, description="Hidden width of the projection."
+    )
+    projection_dim: int = Field(default=16, ge=1, description="Width of the projection.")
     patch_projection: Literal["mlp", "linear", "none"] = Field(
-        "mlp", description="What the prior sees of the tokens: mlp, linear, none."
+        default="mlp", description="What the prior sees of the tokens: mlp, linear, none."
     )
-    patch_projection_hidden: int = Field(2048, ge=1, description="Its hidden width.")
-    patch_projection_dim: int = Field(16, ge=1, description="Its width.")
+    patch_projection_hidden: int = Field(default=2048, ge=1, description="Its hidden width.")
+    patch_projection_dim: int = Field(default=16, ge=1, description="Its width.")

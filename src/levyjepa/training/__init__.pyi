@@ -1,9 +1,9 @@
 from levyjepa.training.config import compose as compose
-from levyjepa.training.folder import RunFolder as RunFolder
-from levyjepa.training.folder import RunFolderError as RunFolderError
-from levyjepa.training.folder import find_runs as find_runs
 from levyjepa.training.load import Trained as Trained
 from levyjepa.training.load import load as load
 from levyjepa.training.run import Run as Run
 from levyjepa.training.run import train as train
+from levyjepa.training.run_folder import RunFolder as RunFolder
+from levyjepa.training.run_folder import RunFolderError as RunFolderError
+from levyjepa.training.run_folder import find_runs as find_runs
 from levyjepa.training.settings import Config as Config

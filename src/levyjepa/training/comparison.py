@@ -1,5 +1,8 @@
 """Scores of several runs as tidy tables: means over seeds, and differences paired by seed."""
 
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportGeneralTypeIssues=false
+# pyright: reportArgumentType=false, reportIndexIssue=false
+
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from levyjepa.training.config import short_keys
-from levyjepa.training.folder import RunFolder
+from levyjepa.training.run_folder import RunFolder
 from levyjepa.training.settings import Config
 
 IGNORED = ("seed", "run_dir", "logger.", "experiment", "trainer.progress", "trainer.devices")
@@ -21,6 +24,7 @@ PRIOR = ("objective.", "model.patch_projection")  # settings that do nothing at 
 SHARED = ("objective.kappa", "objective.lamb", "objective.num_directions", "objective.knots")
 PUBLISHED = "online_probe/last"  # the score that `experiment.published` reports
 NAMED = 3  # settings in a cell's name; of more, those that differ from the first cell
+SMALLEST = 1e-12  # differences and deviations below are rounding
 FIRST = "everything that differs from the first cell"
 
 ABOUT = ["task", "name", "key", "title", "unit", "chance", "note", "higher_is_better", "headline"]
@@ -277,11 +281,11 @@ def _mean(values: pd.Series, unit: str) -> dict[str, Any]:
 def _difference(gaps: pd.Series, higher_is_better: Any) -> dict[str, Any]:
     n, mean, low, high = interval(gaps)
     spread = float(np.std(gaps, ddof=1)) if n > 1 else 0.0
-    d_z = mean / spread if spread > 1e-12 else math.nan
+    d_z = mean / spread if spread > SMALLEST else math.nan
     verdict = "no difference shown"
     if n == 1:
         verdict = "one pair"
-    elif low > 0 or high < 0:
+    elif low > SMALLEST or high < -SMALLEST:
         words = ("higher", "lower") if pd.isna(higher_is_better) else ("better", "worse")
         up = low > 0 if pd.isna(higher_is_better) else (low > 0) == bool(higher_is_better)
         verdict = words[0] if up else words[1]

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from levyjepa.registry import Registry
-from levyjepa.settings import ConfigError, flat, nearest
+from levyjepa.settings import ConfigError, nearest
 from levyjepa.training.settings import Config
 
 PACKAGE = Path(__file__).parents[1]
@@ -128,7 +128,9 @@ def short_keys(keys: Sequence[str]) -> dict[str, str]:
 
 def _compose(chosen: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
     """Nested settings of presets and values."""
-    asked = _preset("experiment", chosen["experiment"]).get("use", {}) if "experiment" in chosen else {}
+    asked = (
+        _preset("experiment", chosen["experiment"]).get("use", {}) if "experiment" in chosen else {}
+    )
     data = {**DEFAULTS, **asked, **chosen}["data"]
     chosen = {**DEFAULTS, **_preset("data", data).get("use", {}), **asked, **chosen}
     settings: dict[str, Any] = {}
@@ -231,7 +233,7 @@ def _yaml(key: str, text: str) -> Any:
 def _plain(text: str) -> str:
     """Text without the quotes around it."""
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-    return text[1:-1] if quoted else text.strip()
+    return text[1:-1] if quoted else text
 
 
 def _commas(text: str) -> list[str]:
@@ -295,7 +297,9 @@ def _set(settings: dict[str, Any], values: Mapping[str, Any]) -> None:
         for at, part in enumerate(stem):
             if isinstance(place, list):
                 if int(part) >= len(place):
-                    raise ConfigError(f"`{'.'.join(stem[:at])}` has {len(place)} entries, got {key}.")
+                    raise ConfigError(
+                        f"`{'.'.join(stem[:at])}` has {len(place)} entries, got {key}."
+                    )
                 place = place[int(part)]
             else:
                 place = place.setdefault(part, {})
@@ -322,4 +326,3 @@ def _read(path: Path) -> dict[str, Any]:
 def _comment(path: Path) -> str:
     first = _text(path).split("\n", 1)[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
-

@@ -16,8 +16,8 @@ from levyjepa.registry import import_plugin
 from levyjepa.settings import ConfigError, flat
 from levyjepa.training.comparison import compare, score_table
 from levyjepa.training.config import compose, known_keys, sweep
-from levyjepa.training.folder import RunFolder, RunFolderError, runs_below
 from levyjepa.training.run import FREE, train
+from levyjepa.training.run_folder import RunFolder, RunFolderError, runs_below
 from levyjepa.training.settings import Config
 from levyjepa.training.summary import markdown
 
@@ -138,8 +138,8 @@ def plan(words: Sequence[str]) -> Grid:
         if composed in configs:
             twin = runs[configs.index(composed)]
             raise ConfigError(
-                f"The grid holds the same settings twice: {' '.join(twin[len(fixed):])} and "
-                f"{' '.join(run_words[len(fixed):])}."
+                f"The grid holds the same settings twice: {' '.join(twin[len(fixed) :])} and "
+                f"{' '.join(run_words[len(fixed) :])}."
             )
         runs.append(run_words)
         configs.append(composed)

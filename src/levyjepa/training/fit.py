@@ -17,9 +17,9 @@ from levyjepa.data.images import Tally
 from levyjepa.data.loader import TestBatch, test_loader, train_loader
 from levyjepa.data.source import Rows, Source
 from levyjepa.data.views import Batch
-from levyjepa.training.folder import RunFolder
 from levyjepa.training.loggers import build_loggers
 from levyjepa.training.module import LOG_EVERY, LevyJEPA
+from levyjepa.training.run_folder import RunFolder
 from levyjepa.training.settings import Config
 
 log = logging.getLogger(__name__)

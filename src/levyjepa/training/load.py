@@ -1,7 +1,6 @@
 """A trained encoder with its preprocessing, from a run folder or a checkpoint."""
 
 import pickle
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from levyjepa.models.encoder import build_encoder
 from levyjepa.models.network import Network
 from levyjepa.tasks.context import Subject, frozen
 from levyjepa.training.config import from_dict
-from levyjepa.training.folder import RunFolder
 from levyjepa.training.objective import build_objective, laws_of
+from levyjepa.training.run_folder import RunFolder
 from levyjepa.training.settings import Config
 
 Images = Any  # a picture, a path, an array (H, W, 3) or a tensor; one, several, or a batch
@@ -165,7 +164,11 @@ def checkpoint_file(path: str | Path) -> Path:
     last = RunFolder(path).last_checkpoint
     if path.is_file() or last.is_file():
         return path if path.is_file() else last
-    got = f"{path}, which has no {last.relative_to(path)}" if path.is_dir() else f"{path}, which does not exist"
+    got = (
+        f"{path}, which has no {last.relative_to(path)}"
+        if path.is_dir()
+        else f"{path}, which does not exist"
+    )
     raise CheckpointError(f"`path` must be a run folder or a checkpoint, got {got}.")
 
 
@@ -178,7 +181,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is not a checkpoint that PyTorch can read safely.") from error
+        raise CheckpointError(
+            f"{path} is not a checkpoint that PyTorch can read safely."
+        ) from error
     values = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
     if not {"config", "classes", "mean", "std"} <= values.keys() or "state_dict" not in content:
         raise CheckpointError(f"{path} is not a checkpoint of a levyjepa run.")
@@ -207,7 +212,7 @@ def read_image(image: Any) -> Tensor:
 
 
 def read_whole_patches(image: Any, trained: Trained) -> Tensor:
-    """Return an image (3, H, W) uint8 whose short side is the size of training, in whole patches."""
+    """Return an image as (3, H, W) uint8, of whole patches, its short side that of training."""
     pixels = read_image(image)
     patch = tuple(trained.encoder.patch_size)[-2:]
     scale = trained.config.data.image_size / min(pixels.shape[1:])
@@ -239,4 +244,3 @@ __all__ = [
     "read_whole_patches",
     "require_images",
 ]
-

@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from levyjepa.training.folder import RunFolder
+from levyjepa.training.run_folder import RunFolder
 from levyjepa.training.settings import Config
 
 

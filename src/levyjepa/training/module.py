@@ -19,8 +19,8 @@ from levyjepa.lattice import Stencil
 from levyjepa.laws import Law
 from levyjepa.models.encoder import build_encoder, check_encoder
 from levyjepa.models.network import Network
-from levyjepa.training.folder import RunFolder
 from levyjepa.training.objective import build_objective, laws_of, valid_tokens
+from levyjepa.training.run_folder import RunFolder
 from levyjepa.training.settings import Config
 
 LOG_EVERY = 10  # steps
@@ -195,13 +195,17 @@ def check_grids(config: Config, encoder: Any, laws: dict[str, tuple[Stencil, Law
         ValueError: The message names the setting.
     """
     sizes = {"data.image_size": config.data.image_size}
-    sizes |= {f"views.groups[{i}].size": g.size for i, g in enumerate(config.views.groups) if g.size}
+    sizes |= {
+        f"views.groups[{i}].size": g.size for i, g in enumerate(config.views.groups) if g.size
+    }
     patch = tuple(encoder.patch_size)[-2:]
     least = [max(stencil.extent[-2:]) + 1 for stencil, _ in laws.values()]
     need = max(least) if config.objective.gamma > 0 else 1
     for key, size in sizes.items():
         if size % patch[0] or size % patch[1]:
-            raise ValueError(f"`{key}` must be a multiple of the patch size {patch[0]}, got {size}.")
+            raise ValueError(
+                f"`{key}` must be a multiple of the patch size {patch[0]}, got {size}."
+            )
         if size // max(patch) < need:
             raise ValueError(
                 f"`{key}` must give a grid of at least {need} x {need} patches for the stencils, "

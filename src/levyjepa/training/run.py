@@ -24,10 +24,10 @@ from levyjepa.tasks.evaluate import Evaluation, evaluate
 from levyjepa.tasks.score import Score
 from levyjepa.training.config import change_data, compose
 from levyjepa.training.fit import Interrupted, fit, stop_on_signal
-from levyjepa.training.folder import RunFolder, RunFolderError
 from levyjepa.training.load import Trained, checkpoint_file, load, read_checkpoint
 from levyjepa.training.module import LevyJEPA
 from levyjepa.training.progress import show_stages
+from levyjepa.training.run_folder import RunFolder, RunFolderError
 from levyjepa.training.settings import Config
 
 log = logging.getLogger(__name__)
@@ -110,7 +110,8 @@ def train(
     if folder.finished:
         return Run(folder, existed=True)
     data = open_source(config.data) if source is None else prepared(source, config.data)
-    assert data.mean is not None and data.std is not None
+    assert data.mean is not None
+    assert data.std is not None
     ranks = config.trainer.devices * config.trainer.num_nodes
     train_loader(data, config.data, config.views, config.seed, 0, ranks)  # or it says why not
     seed_everything(config.seed, workers=True, verbose=False)
@@ -179,13 +180,13 @@ def online_scores(folder: RunFolder, n: int) -> list[Score]:
     metrics = folder.metrics()
     if "test/acc" not in metrics:
         return []
-    values = metrics["test/acc"].dropna()
+    values = metrics["test/acc"].dropna().to_numpy(float)
     if not len(values):
         return []
     note = "Accuracy on the test split of the linear probe that is trained along with the encoder"
     common: dict[str, Any] = {"n": n or None, "task": "online_probe"}
     return [
-        Score("last", float(values.iloc[-1]), title="Last epoch", note=f"{note}.", **common),
+        Score("last", float(values[-1]), title="Last epoch", note=f"{note}.", **common),
         Score(
             "best",
             float(values.max()),
@@ -271,7 +272,9 @@ def _evaluate_trained(
             prior=objective.gamma > 0 and objective.prior == "levy",
             views=config.views,
             folder=results,
-            baselines=None if baselines is None or objective.learnable else (baselines, _key(config)),
+            baselines=None
+            if baselines is None or objective.learnable
+            else (baselines, _key(config)),
             progress=progress,
         )
 

@@ -24,8 +24,8 @@ def _law(text: str) -> str:
 class TermSettings(Settings):
     """One kind of increments of a clip."""
 
-    weight: Strength = Field(1.0, description="Weight of this kind; 0 leaves it out.")
-    law: str | None = Field(None, description="Its law; null: objective.law.")
+    weight: Strength = Field(default=1.0, description="Weight of this kind; 0 leaves it out.")
+    law: str | None = Field(default=None, description="Its law; null: objective.law.")
 
     @field_validator("law")
     @classmethod
@@ -37,32 +37,36 @@ class ObjectiveSettings(Settings):
     """gamma * levy + lamb * sigreg + kappa * (1 - lamb) * invariance."""
 
     prior: Literal["levy", "total_variation"] = Field(
-        "levy", description="levy, or total_variation: a control without a law."
+        default="levy", description="levy, or total_variation: a control without a law."
     )
-    gamma: Strength = Field(1.0, description="Weight of the prior; 0 is LeJEPA.")
-    kappa: Strength = Field(1.0, description="Weight of the invariance.")
-    lamb: Probability = Field(0.02, description="Weight of SIGReg.")
-    law: str = Field(LAW, description="Law of increments per unit volume.")
+    gamma: Strength = Field(default=1.0, description="Weight of the prior; 0 is LeJEPA.")
+    kappa: Strength = Field(default=1.0, description="Weight of the invariance.")
+    lamb: Probability = Field(default=0.02, description="Weight of SIGReg.")
+    law: str = Field(default=LAW, description="Law of increments per unit volume.")
     stencils: list[str] = Field(
-        ["box(2)", "diamond()"], min_length=1, description="Stencils of an image or frame."
+        default=["box(2)", "diamond()"], min_length=1, description="Stencils of an image or frame."
     )
-    space: TermSettings = Field(TermSettings(), description="Stencils in every frame; video only.")
-    time: TermSettings = Field(TermSettings(), description="Lines along time; video only.")
-    spacetime: TermSettings = Field(TermSettings(), description="Boxes of both; video only.")
+    space: TermSettings = Field(
+        default=TermSettings(), description="Stencils of a frame; video only."
+    )
+    time: TermSettings = Field(default=TermSettings(), description="Lines in time; video only.")
+    spacetime: TermSettings = Field(
+        default=TermSettings(), description="Boxes of both; video only."
+    )
     time_step: float = Field(
-        1.0, gt=0, description="Length of a step in time, in steps of space; video only."
+        default=1.0, gt=0, description="Length of a step in time, in steps of space; video only."
     )
     quadrature: Literal["equispaced", "gauss_laguerre"] = Field(
-        "equispaced", description="Frequencies and weights: equispaced, gauss_laguerre."
+        default="equispaced", description="Frequencies and weights: equispaced, gauss_laguerre."
     )
-    nodes: int = Field(64, ge=1, description="Number of frequencies.")
-    calibrated: bool = Field(False, description="Report null deviations above the null mean.")
-    learnable: bool = Field(False, description="Train the law's shape with the network.")
+    nodes: int = Field(default=64, ge=1, description="Number of frequencies.")
+    calibrated: bool = Field(default=False, description="Use null deviations above the null mean.")
+    learnable: bool = Field(default=False, description="Train the law's shape with the network.")
     cells: Literal["overlapping", "one", "every"] = Field(
-        "overlapping", description="Cells: overlapping, one disjoint tiling, or every tiling."
+        default="overlapping", description="Cells: overlapping, one disjoint tiling, every tiling."
     )
-    num_directions: int = Field(256, ge=1, description="Random directions of SIGReg.")
-    knots: int = Field(17, ge=2, description="Frequencies of SIGReg.")
+    num_directions: int = Field(default=256, ge=1, description="Random directions of SIGReg.")
+    knots: int = Field(default=17, ge=2, description="Frequencies of SIGReg.")
 
     @field_validator("law")
     @classmethod
@@ -88,47 +92,47 @@ class OptimizerSettings(Settings):
     """AdamW, a linear warm-up, then a cosine."""
 
     lr: float = Field(
-        5e-4, gt=0, description="Learning rate at batch 256; scaled by sqrt(batch / 256)."
+        default=5e-4, gt=0, description="Learning rate at batch 256; scaled by sqrt(batch / 256)."
     )
-    weight_decay: Strength = Field(5e-2, description="Weight decay of the network.")
-    probe_lr: float = Field(1e-3, gt=0, description="Learning rate of the online probe, scaled too.")
-    probe_weight_decay: Strength = Field(1e-7, description="Weight decay of the online probe.")
-    warmup_epochs: Strength = Field(1.0, description="Epochs of linear warm-up.")
+    weight_decay: Strength = Field(default=5e-2, description="Weight decay of the network.")
+    probe_lr: float = Field(default=1e-3, gt=0, description="Learning rate of the online probe.")
+    probe_weight_decay: Strength = Field(default=1e-7, description="Its weight decay.")
+    warmup_epochs: Strength = Field(default=1.0, description="Epochs of linear warm-up.")
 
 
 class TrainerSettings(Settings):
     """Arguments of Lightning's Trainer."""
 
-    max_epochs: int = Field(20, ge=1, description="Epochs.")
-    accelerator: str = Field("auto", description="auto, cpu, gpu, mps.")
-    devices: int = Field(1, ge=1, description="Devices on each node.")
-    num_nodes: int = Field(1, ge=1, description="Nodes.")
-    strategy: str = Field("auto", description="Lightning's strategy.")
-    precision: str = Field("auto", description="auto: bf16-mixed on a GPU, 32-true elsewhere.")
+    max_epochs: int = Field(default=20, ge=1, description="Epochs.")
+    accelerator: str = Field(default="auto", description="auto, cpu, gpu, mps.")
+    devices: int = Field(default=1, ge=1, description="Devices on each node.")
+    num_nodes: int = Field(default=1, ge=1, description="Nodes.")
+    strategy: str = Field(default="auto", description="Lightning's strategy.")
+    precision: str = Field(default="auto", description="auto: bf16-mixed on GPUs, else 32-true.")
     gradient_clip: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Largest norm of the gradient."
+        default=None, description="Largest norm of the gradient."
     )
-    compile: bool = Field(False, description="Compile the network.")
-    progress: bool = Field(True, description="Show progress bars.")
-    evaluate: bool = Field(True, description="Evaluate after training.")
-    max_steps: int = Field(-1, ge=-1, description="Stop after this many steps; -1: no limit.")
+    compile: bool = Field(default=False, description="Compile the network.")
+    progress: bool = Field(default=True, description="Show progress bars.")
+    evaluate: bool = Field(default=True, description="Evaluate after training.")
+    max_steps: int = Field(default=-1, ge=-1, description="Stop after this many steps; -1: never.")
 
 
 class LoggerSettings(Settings):
     """Loggers beside CSV and TensorBoard, which are always on."""
 
-    wandb: bool = Field(False, description="Log to Weights & Biases.")
-    trackio: bool = Field(False, description="Log to trackio.")
-    project: str = Field("levyjepa", description="Name of the project there.")
+    wandb: bool = Field(default=False, description="Log to Weights & Biases.")
+    trackio: bool = Field(default=False, description="Log to trackio.")
+    project: str = Field(default="levyjepa", description="Name of the project there.")
 
 
 class ExperimentSettings(Settings):
     """A grid of runs, paired by seed: every combination of the values in `sweep`."""
 
-    name: str = Field("demo", description="Name of the experiment; its folder is runs/NAME.")
-    sweep: dict[str, list[Any]] = Field({}, description="Values of each setting of the grid.")
+    name: str = Field(default="demo", description="Its folder is runs/NAME.")
+    sweep: dict[str, list[Any]] = Field(default={}, description="Values of settings.")
     published: dict[str, float] = Field(
-        {}, description="Accuracy of the online probe reported elsewhere, by cell."
+        default={}, description="Accuracy of the online probe reported elsewhere, by cell."
     )
 
 
@@ -142,9 +146,9 @@ class Config(Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     trainer: TrainerSettings = TrainerSettings()
     logger: LoggerSettings = LoggerSettings()
-    experiment: ExperimentSettings | None = Field(None, description="The grid, in experiments.")
-    seed: int = Field(0, ge=0, description="Seed of everything random.")
-    run_dir: str | None = Field(None, description="Run folder; null: runs/DATA-TIME.")
+    experiment: ExperimentSettings | None = Field(default=None, description="A grid of runs.")
+    seed: int = Field(default=0, ge=0, description="Seed of everything random.")
+    run_dir: str | None = Field(default=None, description="Run folder; null: runs/DATA-TIME.")
 
     @property
     def clips(self) -> bool:
@@ -167,7 +171,9 @@ class Config(Settings):
                     "`objective` must give space, time or spacetime a weight above 0, got none."
                 )
             return self
-        only_video = {f"objective.{name}": (term, TermSettings()) for name, term in terms.items()}
+        only_video: dict[str, Any] = {
+            f"objective.{name}": (term, TermSettings()) for name, term in terms.items()
+        }
         only_video["objective.time_step"] = objective.time_step, 1.0
         only_video["model.mixer_depth"] = self.model.mixer_depth, 1
         for key, (value, default) in only_video.items():

@@ -1,5 +1,8 @@
 """Scores and comparisons as text: tables of means, tables of differences, Markdown."""
 
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportGeneralTypeIssues=false
+# pyright: reportArgumentType=false, reportIndexIssue=false
+
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,10 +16,10 @@ from levyjepa.tasks.score import SUBJECTS, Score
 CHANCE = "chance"
 NOTE = (
     "Means over n runs that differ by their seed, with 95 % t-intervals. Differences are paired by "
-    "seed, of shares in percentage points; d_z is their mean over their standard deviation. With "
-    "one pair there is no interval. Of twenty comparisons without an effect, about one is called "
-    "better or worse by chance."
+    "seed, of shares in percentage points. With one pair there is no interval. Of twenty "
+    "comparisons without an effect, about one is called better or worse by chance."
 )
+EFFECT = "d_z is the mean of the paired differences over their standard deviation."
 
 
 def number(value: float, unit: str, signed: bool = False) -> str:
@@ -115,7 +118,7 @@ def markdown(found: pd.DataFrame) -> str:
                 lines = [list(map(_in_line, line)) for line in (named.columns, *named.to_numpy())]
                 lines.insert(1, ["---"] * len(lines[0]))
                 parts.append("\n".join(f"| {' | '.join(line)} |" for line in _aligned(lines)))
-    return "\n\n".join([*parts, NOTE]) + "\n" if parts else "No run is evaluated.\n"
+    return "\n\n".join([*parts, f"{NOTE} {EFFECT}"]) + "\n" if parts else "No run is evaluated.\n"
 
 
 def terminal(evaluation: Evaluation) -> str:

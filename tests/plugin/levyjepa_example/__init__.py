@@ -9,7 +9,9 @@ from levyjepa.models import Encoder, Encoding, register_encoder
 from levyjepa.tasks import Context, Score, register_task
 
 
-@register_source("stripes", preset={"data": {"image_size": 32, "batch_size": 16}, "use": {"model": "tiny"}})
+@register_source(
+    "stripes", preset={"data": {"image_size": 32, "batch_size": 16}, "use": {"model": "tiny"}}
+)
 def stripes(settings: DataSettings) -> Source:
     """Stripes along one of two directions, in random colors."""
     random = np.random.default_rng(0)
@@ -30,7 +32,9 @@ def stripes(settings: DataSettings) -> Source:
 class PatchMeans(Encoder):
     """One linear layer on the mean color and the contrast of each 8 x 8 patch."""
 
-    def __init__(self, image_size: int, frames: int | None, embedding_dim: int, width: int = 16) -> None:
+    def __init__(
+        self, image_size: int, frames: int | None, embedding_dim: int, width: int = 16
+    ) -> None:
         super().__init__()
         self.patch_size, self.width, self.embedding_dim = (8, 8), width, embedding_dim
         self.lift = nn.Linear(6, width)

@@ -116,7 +116,7 @@ class RunFolder:
         return flat(self.config.as_dict())
 
     def metrics(self) -> pd.DataFrame:
-        """Return the logged values, a row for each line; a last line that is cut short is left out."""
+        """Return the logged values, a row a line; a last line that is cut short is left out."""
         if not self.metrics_file.is_file():
             return pd.DataFrame({"epoch": [], "step": []})
         text = self.metrics_file.read_text("utf-8", errors="replace")
@@ -270,7 +270,9 @@ class RunFolder:
         try:
             found = yaml.safe_load(self.config_file.read_text("utf-8"))
         except FileNotFoundError:
-            raise RunFolderError(f"{self.path} is not a run folder: it has no config.yaml.") from None
+            raise RunFolderError(
+                f"{self.path} is not a run folder: it has no config.yaml."
+            ) from None
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
             raise RunFolderError(f"{self.config_file} can't be read: {error}") from error
         if not isinstance(found, dict) or not found:
@@ -281,7 +283,9 @@ class RunFolder:
         for values in listed:
             file = self.path / "pictures" / str(values["file"])
             if file.is_file():
-                yield Picture(**{k: v for k, v in values.items() if k != "file"}, png=file.read_bytes())
+                yield Picture(
+                    **{k: v for k, v in values.items() if k != "file"}, png=file.read_bytes()
+                )
             else:
                 log.warning("%s is missing.", file)
 
