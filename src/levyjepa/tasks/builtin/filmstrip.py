@@ -6,9 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle, Patch, Rectangle
 from torch import Tensor
 
 from levyjepa.tasks.context import Context
+from levyjepa.tasks.panels import GRAY, HEAT, WIDTH, channels_last, evenly
 from levyjepa.tasks.registry import register_task
 from levyjepa.tasks.score import Score
 from levyjepa.tasks.tracking.overlays import draw_objects, side_by_side
@@ -16,8 +20,7 @@ from levyjepa.tasks.tracking.overlays import draw_objects, side_by_side
 CLIPS = 3
 COLUMNS = 16  # frames of a clip, at most
 NEARLY = 0.995  # share of all steps below what is drawn as the largest
-WIDTH = 7.6  # inches
-GRAY, JUMP, STILL = "#808080", "#f2801e", "#9a9a9a"
+JUMP, STILL = "#f2801e", "#9a9a9a"
 
 Place = tuple[float, float]  # (y, x) in pixels
 
@@ -50,8 +53,7 @@ def filmstrip(context: Context) -> list[Score]:
         return []  # the task "clips" draws them with what is known
     test = context.test
     steps = relative_steps(test.tokens)
-    for place in range(min(CLIPS, len(steps))):
-        clip = place * len(steps) // min(CLIPS, len(steps))
+    for place, clip in enumerate(evenly(len(steps), CLIPS)):
         film = make_film(test.images[clip], steps[clip])
         title = "Where tokens change in time" if place == 0 else ""
         caption = CAPTION if place == 0 else ""
@@ -102,7 +104,7 @@ def make_film(frames: Tensor, steps: Tensor, scene: Any = None, followed: Any = 
             _mark(e, columns, scene.positions) for e in scene.events if e.kind != "bounce"
         )
     return Film(
-        frames[shown].movedim(1, -1).numpy(),
+        channels_last(frames[shown]),
         torch.stack(largest).numpy(),
         None if scene is None else scene.masks[shown].numpy(),
         None if followed is None else followed[shown].numpy(),
@@ -122,7 +124,7 @@ def _mark(event: Any, columns: Sequence[int], positions: Tensor) -> Mark:
     return Mark(columns[event.frame], event.kind, arrives, leaves)
 
 
-def draw_film(film: Film, *others: Film, labels: Sequence[str] = ("token steps",)) -> Any:
+def draw_film(film: Film, *others: Film, labels: Sequence[str] = ("token steps",)) -> Figure:
     """Draw a film as a matplotlib figure: its frames, the steps of its tokens as heat, and bars.
 
     Where the scene is known, objects are outlined and those that were followed tinted. Rings mark
@@ -134,8 +136,6 @@ def draw_film(film: Film, *others: Film, labels: Sequence[str] = ("token steps",
         others: The same clip as other encoders see it; their heat and bars follow below.
         labels: Of the heat of each.
     """
-    from matplotlib.figure import Figure
-
     count, height, width = film.frames.shape[:3]
     gap = max(1, round(width / 24))
     left, top, bars, bottom = 0.2, 0.16, 0.3, 0.2 if film.marks is not None else 0.02
@@ -187,21 +187,17 @@ def _opaque(images: np.ndarray) -> np.ndarray:
 
 def _heated(frames: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """Frames in dim gray, under the colors of the steps."""
-    from matplotlib import colormaps
-
     rows, columns = (
         np.arange(pixels) * tokens // pixels
         for pixels, tokens in zip(frames.shape[1:3], steps.shape[1:], strict=True)
     )
     share = steps[:, rows][:, :, columns][..., None]
     gray = 0.45 * frames.mean(3, keepdims=True)
-    colors = 255 * colormaps["inferno"](0.25 + 0.7 * share[..., 0])[..., :3]
+    colors = 255 * HEAT(0.25 + 0.7 * share[..., 0])[..., :3]
     return (gray + 0.85 * share * (colors - gray)).astype(np.uint8)
 
 
 def _draw_mark(axes: Any, mark: Mark, left: float, size: tuple[int, int]) -> None:
-    from matplotlib.patches import Circle, Rectangle
-
     height, width = size
     line: dict[str, Any] = {"fill": False, "edgecolor": "white", "linewidth": 1.1}
     if mark.kind == "cut":
@@ -216,10 +212,7 @@ def _draw_mark(axes: Any, mark: Mark, left: float, size: tuple[int, int]) -> Non
             ring.set_clip_path(frame)
 
 
-def _legend(figure: Any, left: float) -> None:
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
+def _legend(figure: Figure, left: float) -> None:
     handles = [
         Line2D([], [], color=GRAY, linewidth=1.1, label="ring: a digit arrives"),
         Line2D([], [], color=GRAY, linewidth=1.1, linestyle=(0, (2, 2)), label="a digit leaves"),

@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from levyjepa.data.davis import VideoSequence
 from levyjepa.tasks.context import Context
 from levyjepa.tasks.intervals import ratio_interval, resample
+from levyjepa.tasks.panels import GRAY, WIDTH, channels_last, evenly
 from levyjepa.tasks.registry import register_task
 from levyjepa.tasks.score import Score
 from levyjepa.tasks.tracking import Tracking, first_masks, protocol_size, score, track
@@ -22,7 +24,7 @@ SEQUENCES, FRAMES = 3, 5  # in the picture
 def tracking(context: Context) -> list[Score]:
     """Objects followed from the mask of their first frame, measured as DAVIS does."""
     sequences = context.source.sequences
-    drawn = {i * len(sequences) // SEQUENCES for i in range(SEQUENCES)}
+    drawn = evenly(len(sequences), SEQUENCES)
     objects, rows = [], []
     for number, sequence in enumerate(sequences):
         context.progress(f"tracking, {context.subject.name}: {sequence.name}")
@@ -104,16 +106,14 @@ def _scores(found: Tracking, seed: int) -> list[Score]:
 
 
 def _draw(context: Context, rows: list[tuple[str, Tensor, Tensor, Tensor]]) -> None:
-    from matplotlib.figure import Figure
-
     height, width = rows[0][1].shape[-2:]
-    figure = Figure((7.6, len(rows) * (7.6 / FRAMES * height / width + 0.25)), facecolor="none")
+    figure = Figure((WIDTH, len(rows) * (WIDTH / FRAMES * height / width + 0.25)), facecolor="none")
     cells = figure.subplots(len(rows), FRAMES, squeeze=False)
     for line, (name, frames, annotation, masks) in zip(cells, rows, strict=True):
-        line[0].set_title(name, fontsize=8, color="#808080", loc="left")
+        line[0].set_title(name, fontsize=8, color=GRAY, loc="left")
         shown = torch.linspace(0, len(frames) - 1, FRAMES).round().long()
         for cell, t in zip(line, shown.tolist(), strict=True):
-            cell.imshow(frames[t].movedim(0, -1).numpy())
+            cell.imshow(channels_last(frames[t]))
             truth = torch.where(annotation[t] == 255, 0, annotation[t])
             draw_objects(cell, truth.numpy(), masks[t].numpy())
             cell.axis("off")

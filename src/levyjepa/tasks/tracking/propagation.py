@@ -197,7 +197,7 @@ def _largest(labels: Tensor, ids: Tensor, size: torch.Size) -> Tensor:
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     spread = high - low
     scaled = torch.where(spread > 0, (maps - low) / spread, maps)
-    return ids[scaled.argmax(0).to(ids.device)].to(torch.uint8)
+    return ids[scaled.max(0).indices.to(ids.device)].to(torch.uint8)
 
 
 def _cut_at(t: int, jump: Tensor, grid: Sequence[int]) -> bool:
