@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -28,11 +29,12 @@ def learning_curves(cells: Mapping[str, Sequence[pd.DataFrame]]) -> list[Drawing
         cells: The logged values of the runs of each cell, as `RunFolder.metrics` returns them.
     """
     tables = [table for runs in cells.values() for table in runs if len(table)]
-    names = dict.fromkeys(n for t in tables for n in t.columns if n.startswith(LOGGED))
-    axis = "step" if max((t["epoch"].max() for t in tables), default=0) < 3 else "epoch"
+    names = dict.fromkeys(n for t in tables for n in map(str, t) if n.startswith(LOGGED))
+    epochs: Any = pd.concat([table["epoch"] for table in tables]).max() if tables else 0
+    axis = "step" if epochs < 3 else "epoch"
     drawings = []
     for name in names:
-        curves = {
+        curves: dict[str, list[Any]] = {
             PALETTE[place % len(PALETTE)]: [
                 t.dropna(subset=name).groupby(axis)[name].mean() for t in runs if name in t.columns
             ]
@@ -45,7 +47,7 @@ def learning_curves(cells: Mapping[str, Sequence[pd.DataFrame]]) -> list[Drawing
     return drawings
 
 
-def _draw(curves: Mapping[str, list[pd.Series]], axis: str) -> str:
+def _draw(curves: Mapping[str, list[Any]], axis: str) -> str:
     figure = Figure(figsize=(3.6, 2.3), layout="constrained")
     FigureCanvasAgg(figure)
     ax = figure.subplots()

@@ -12,7 +12,7 @@ import jinja2
 import pandas as pd
 
 from levyjepa.tasks.score import SUBJECTS, Picture
-from levyjepa.training.folder import RunFolder
+from levyjepa.training.run_folder import RunFolder
 from levyjepa.training.summary import CHANCE
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito

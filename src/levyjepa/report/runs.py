@@ -1,5 +1,8 @@
 """Pages of runs, drawn from the table of their scores, their pictures and their logged values."""
 
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportGeneralTypeIssues=false
+# pyright: reportArgumentType=false, reportIndexIssue=false
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +15,9 @@ from levyjepa.report.page import PALETTE, Section, write_page
 from levyjepa.tasks.score import SUBJECTS, Picture
 from levyjepa.training.comparison import compare, run_names, run_table, score_table, shown
 from levyjepa.training.config import short_keys
-from levyjepa.training.folder import RunFolder, RunFolderError, find_runs
+from levyjepa.training.run_folder import RunFolder, RunFolderError, find_runs
 from levyjepa.training.summary import (
+    EFFECT,
     NOTE,
     difference_table,
     entry,
@@ -109,7 +113,10 @@ def _groups(runs: Sequence[RunFolder], alone: bool = False) -> list[_Group]:
 def _compare(paths: Sequence[str | Path], out: Path, title: str) -> Path:
     runs, warnings = _readable(paths)
     groups = _groups(runs)
-    lead = "; ".join(f"{_cells(group)} on {group.data}" for group in groups)
+    on: dict[str, list[str]] = {}
+    for group in groups:
+        on.setdefault(_cells(group), []).append(group.data)
+    lead = "; ".join(f"{cells} on {' and '.join(data)}" for cells, data in on.items())
     if not any((group.found["kind"] == "difference").any() for group in groups) and len(runs) > 1:
         warnings.append("No two settings share a seed and a score, so nothing is compared.")
     return _write(out, title, f"{lead}.", groups, NOTE, warnings)
@@ -159,35 +166,45 @@ def _write(
 
 
 def _overview(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The main scores of each data set: two cells, their difference and a verdict."""
-    several, tables = len(parts) > 1, []
+    """The main scores, grouped by data if there are several; else by score, if many cells are."""
+    tables = []
     for found in parts:
-        own = found["headline"].astype(bool)
-        main = found[found["key"].isin(found.loc[own, "key"])]
+        main = found[found["key"].isin(found.loc[found["headline"].astype(bool), "key"])]
         if main.empty:
             main = found[found["key"].isin(found.drop_duplicates("task")["key"])]
         differences = main[main["kind"] == "difference"]
         along = differences[differences["side"] == "gamma"]
-        chosen = along if len(along) else differences
-        names = labels(main)
-        if chosen.empty:
-            table = mean_table(main).rename(index=names)
-        else:
-            means = main[main["subject"] == "trained"].query("kind == 'mean'")
-            entries = {(row.key, row.cell): entry(row) for row in means.itertuples()}
-            rows = list(chosen.itertuples())
-            one = len({(row.cell, row.base) for row in rows}) == 1
-            columns = {} if one else {"compared": [f"{r.cell}\nminus {r.base}" for r in rows]}
-            columns |= {
-                rows[0].base if one else "second": [entries[r.key, r.base] for r in rows],
-                rows[0].cell if one else "first": [entries[r.key, r.cell] for r in rows],
-            }
-            columns |= difference_table(chosen)[["difference", "n", "verdict"]].to_dict("list")
-            table = pd.DataFrame(columns, index=[names[row.key] for row in rows])
-        if several and len(table):
-            table.insert(0, "data", found["data"].iloc[0])
+        table = _against(main, along if len(along) else differences, labels(main))
+        if len(parts) > 1 and len(table):
+            table = pd.concat([pd.DataFrame(index=found["data"].iloc[:1]), table])
         tables.append(table)
     return pd.concat(tables).fillna("")
+
+
+def _against(
+    main: pd.DataFrame,
+    differences: pd.DataFrame,
+    names: dict[str, str],
+    columns: Sequence[str] = ("difference", "n", "verdict"),
+) -> pd.DataFrame:
+    """Two means and what `columns` say of their difference; means alone where there is none."""
+    if differences.empty:
+        return mean_table(main).rename(index=names)
+    means = main[(main["subject"] == "trained") & (main["kind"] == "mean")]
+    means = {(row.key, row.cell): entry(row) for row in means.itertuples()}
+    rows = list(differences.itertuples())
+    one = len({(row.cell, row.base) for row in rows}) == 1
+    texts = {
+        rows[0].base if one else "reference": [means[row.key, row.base] for row in rows],
+        rows[0].cell if one else "setting": [means[row.key, row.cell] for row in rows],
+    }
+    texts |= difference_table(differences)[list(columns)].to_dict("list")
+    if one:
+        return pd.DataFrame(texts, index=[names[row.key] for row in rows])
+    table = pd.DataFrame(texts, index=[f"{row.cell}\nagainst {row.base}" for row in rows])
+    groups = table.groupby([row.key for row in rows], sort=False)
+    heads = {key: pd.DataFrame(index=[names[key]]) for key, _ in groups}
+    return pd.concat([part for key, own in groups for part in (heads[key], own)])
 
 
 def _sections(group: _Group) -> list[Section]:
@@ -230,8 +247,10 @@ def _task_section(task: str, found: pd.DataFrame, parts: list[Section], cells: i
     if cells <= WIDE:
         table = table.rename(index=labels(found, task=False, note=True))
     if "difference" not in table and len(differences):
-        named = differences.rename(index=labels(found, task=False))
-        parts = [Section("Differences", table=named, folded=True), *parts]
+        own = found[found["kind"] == "difference"]
+        columns = ("difference", "n", "d_z", "verdict")
+        named = _against(found, own, labels(found, task=False), columns).fillna("")
+        parts = [Section("Differences", table=named, note=EFFECT, folded=True), *parts]
     return Section(title, text, table, sections=parts)
 
 
@@ -302,17 +321,22 @@ def _unfinished(runs: Sequence[RunFolder]) -> list[str]:
 
 
 def _failures(runs: Sequence[RunFolder]) -> list[str]:
-    found: dict[str, list[str]] = {}
+    found: dict[tuple[str, str], list[str]] = {}
     for run in runs:
         for failure in run.evaluation().failures:
             subject = SUBJECTS.get(failure.subject, failure.subject)
-            text = f"{task_title(failure.task)} failed ({subject}): {failure.reason}"
-            found.setdefault(text, []).append(_name(run))
-    return [f"{text} In {', '.join(names)}." for text, names in found.items()]
+            place = f"{task_title(failure.task)} failed ({subject})", failure.reason
+            found.setdefault(place, []).append(_name(run))
+    return [f"{what} in {_few(names)}: {why}" for (what, why), names in found.items()]
 
 
 def _name(run: RunFolder) -> str:
     return "/".join(run.path.resolve().parts[-2:])
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def _cells(group: _Group) -> str:
