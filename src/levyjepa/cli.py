@@ -200,7 +200,8 @@ def jumps(options: Namespace) -> int:
     """Draw where tokens jump."""
     import numpy as np
 
-    from levyjepa.tasks.builtin.jumps import draw_jumps, increment_map, jump_map
+    from levyjepa.tasks.jump_maps import increment_map, jump_map
+    from levyjepa.tasks.panels import draw_jumps
     from levyjepa.training.load import load, read_whole_patches, require_images
 
     trained = require_images(load(options.run))
@@ -229,8 +230,7 @@ def jumps(options: Namespace) -> int:
 )
 def diagnose(options: Namespace) -> int:
     """Say which law a model's tokens follow."""
-    from levyjepa.report import write_diagnosis
-    from levyjepa.training.diagnosis import diagnose_model
+    from levyjepa.report.diagnosis_page import diagnose_model, write_diagnosis
 
     result, folder = diagnose_model(
         options.model,
@@ -238,10 +238,10 @@ def diagnose(options: Namespace) -> int:
         layers=_numbers(options.layers),
         pretrained=options.pretrained,
         stencils=options.stencils,
-        images=options.images,
+        number=options.images,
         progress=_say,
     )
-    _print(f"{result.verdict}\n\n{result.table.to_string(index=False)}")
+    _print(f"{result.verdict}\n\n{result.table.to_string()}")
     _print(f"report: {write_diagnosis(result, folder)}")
     return 0
 
@@ -357,6 +357,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if hint := _unknown_command(words):
         parser.error(hint)
     options, unknown = parser.parse_known_args(words)
+    if hasattr(options, "words"):  # argparse takes no words after an option
+        options.words += [word for word in unknown if not word.startswith("-")]
+        unknown = [word for word in unknown if word.startswith("-")]
     if unknown:
         parser.error(_unknown_options(unknown))
     debug = options.debug or bool(os.environ.get("LEVYJEPA_DEBUG"))
