@@ -1,4 +1,4 @@
-"""Where a field jumps: corner by corner, edge by edge, pixel by pixel."""
+"""Where a field of tokens jumps: at each patch corner, at each edge, at each pixel."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,24 +18,24 @@ CORNERS_AND_EDGES = (box(2), line(2, 0), line(2, 1))
 def jump_map(
     field: Tensor, law: Law, rescale: bool = False, stencil: Stencil | None = None
 ) -> Tensor:
-    """The probability of at least one jump at each position of a stencil on the patch grid.
+    """Return the probability of at least one jump at each position of a stencil.
 
-    It grows with the norm of the increment over all channels, and so ranks the positions of one
+    It grows with the norm of the increment over all channels, so it ranks the positions of one
     stencil as the norm does.
 
     Args:
         field: (B, h, w, C), projected patch tokens.
         law: The law of the field's increments.
-        rescale: First scale the field so that the mean square of all its increments is the law's
-            variance, for a model trained without the prior, whose field has no scale.
-        stencil: box(2) if None: its entry (i, j) belongs to the corner that patches (i, j) and
+        rescale: Whether to scale the field first, so that the mean square of its increments is the
+            law's variance: for a field trained without the prior, which has no scale.
+        stencil: box(2) if None. Its entry (i, j) belongs to the corner that patches (i, j) and
             (i + 1, j + 1) share; that of line(2, 0) to the edge between (i, j) and (i + 1, j).
 
     Returns:
         (B, h - 1, w - 1) in [0, 1]; (B, h - a, w - b) for a stencil of extent (a, b).
 
     Raises:
-        ValueError: A field of another rank, of fewer patches than the stencil needs, or, to be
+        ValueError: A field of another rank or with fewer patches than the stencil needs; to be
             rescaled, a constant field or a law without variance.
     """
     floating("field", field, 4, "(B, h, w, C)")
@@ -48,9 +48,9 @@ def jump_map(
 
 
 def increment_map(field: Tensor, stencil: Stencil | None = None) -> Tensor:
-    """The norm of the increment over all channels at each position of a stencil.
+    """Return the norm of the increment over all channels at each position of a stencil.
 
-    `jump_map` grows with it and with nothing else; it never saturates.
+    `jump_map` grows with it and with nothing else, but saturates at 1.
 
     Args:
         field: (B, h, w, C), patch tokens, projected or not.
@@ -60,7 +60,7 @@ def increment_map(field: Tensor, stencil: Stencil | None = None) -> Tensor:
         (B, h - a, w - b) for a stencil of extent (a, b): at least 0, of mean square 1.
 
     Raises:
-        ValueError: A constant field, or one of another rank or too few patches.
+        ValueError: A constant field, or one of another rank or with too few patches.
     """
     floating("field", field, 4, "(B, h, w, C)")
     stencil = box(2) if stencil is None else stencil
@@ -76,16 +76,16 @@ def jump_pixels(
     stencils: Sequence[Stencil] = CORNERS_AND_EDGES,
     trained: Sequence[Stencil] = (),
 ) -> Tensor:
-    """The probability of a jump at each pixel: the largest of several stencils' maps.
+    """Return the probability of a jump at each pixel, the largest of several stencils' maps.
 
-    The mixed difference box(2) is blind to a straight edge along an axis, lines see it. Each map
-    is laid on the pixels by bilinear interpolation between its positions. Under a law of many
-    jumps, and with many channels, it is 1 at most pixels; `increment_pixels` still ranks them.
+    box(2) is blind to a straight edge along an axis; lines see it. Each map is laid on the pixels
+    by bilinear interpolation between its positions. Under a law of many jumps, and with many
+    channels, it is 1 at most pixels; `increment_pixels` still ranks them.
 
     Args:
         field: (B, h, w, C), projected patch tokens.
         law: The law of the field's increments.
-        size: (H, W) of the images in pixels.
+        size: Pixels (H, W) of the images.
         stencils: Whose maps.
         trained: The stencils that the prior trained; the increments of others are rescaled as
             `jump_map` does.
@@ -103,21 +103,20 @@ def jump_pixels(
 def increment_pixels(
     field: Tensor, size: Sequence[int], stencils: Sequence[Stencil] = CORNERS_AND_EDGES
 ) -> Tensor:
-    """The norm of the increment at each pixel, in units of its stencil's root mean square.
+    """Return the norm of the increment at each pixel, in its stencil's root mean square.
 
-    What `jump_pixels` makes of it, without a law: it never saturates. With two lines, and a
-    model's tokens for a field, it is the tokens' gradient.
+    It is `jump_pixels` without a law, and never saturates. With two lines, and tokens for a field,
+    it is the tokens' gradient.
 
     Args:
         field: (B, h, w, C), patch tokens, projected or not.
-        size: (H, W) of the images in pixels.
-        stencils: The largest of whose maps is taken.
+        size: Pixels (H, W) of the images.
+        stencils: The largest of their maps is taken.
 
     Returns:
         (B, H, W), at least 0.
     """
     floating("field", field, 4, "(B, h, w, C)")
-
     return _largest(partial(increment_map, field), field, size, stencils)
 
 
@@ -126,12 +125,12 @@ def lay(values: Tensor, stencil: Stencil, grid: Sequence[int], size: Sequence[in
 
     Args:
         values: (B, h - a, w - b), one for each position of a stencil of extent (a, b).
-        stencil: A position's place is the middle of its sites.
-        grid: (h, w) patches.
-        size: (H, W) pixels.
+        stencil: A position lies in the middle of its sites.
+        grid: Patches (h, w).
+        size: Pixels (H, W).
 
     Returns:
-        (B, H, W): bilinear between the places, constant beyond the outermost.
+        (B, H, W), bilinear between positions, constant beyond the outermost.
     """
     axes = []
     for axis, (patches, pixels) in enumerate(zip(grid, size, strict=True)):

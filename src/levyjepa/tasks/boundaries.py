@@ -1,8 +1,7 @@
-"""Boundaries found without labels: soft maps against the boundaries of masks."""
+"""Soft maps of boundaries against the boundaries of masks: precision, recall, best F."""
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from levyjepa.checks import floating, positive
-from levyjepa.data.segmentation import VOID
+from levyjepa.data.masks import VOID
 
 TOLERANCE = 0.0075  # of the diagonal, as BSDS
 CURVE = 200  # points kept
@@ -18,57 +17,52 @@ CURVE = 200  # points kept
 
 @dataclass(frozen=True)
 class Boundaries:
-    """How well a soft map finds boundaries, over all images together."""
+    """How well soft maps agree with boundaries, over all images together."""
 
     best_f: float  # the largest F = 2PR / (P + R) that one threshold reaches (BSDS's ODS)
     precision: float  # at that threshold
     recall: float
     threshold: float
     average_precision: float  # the sum of P times the growth of R, as the threshold falls
-    chance: float  # the precision of a map that knows nothing, and its average precision
+    chance: float  # the average precision of a map that knows nothing
     tolerance: int  # pixels
     images: int
-    curve: np.ndarray  # (n, 3): threshold, falling, with its precision and recall
+    curve: np.ndarray  # (n, 3): falling thresholds with their precision and recall
 
     @property
     def chance_f(self) -> float:
-        """The best F of a map that knows nothing: it calls every pixel a boundary."""
+        """Best F of a map that knows nothing: it calls every pixel a boundary."""
         return 2 * self.chance / (1 + self.chance)
-
-    def as_dict(self) -> dict[str, Any]:
-        """What `evaluation.json` holds."""
-        names = ("best_f", "precision", "recall", "threshold", "average_precision", "chance")
-        rest = ("chance_f", "tolerance", "images")
-        return {name: getattr(self, name) for name in (*names, *rest)}
 
 
 def find_boundaries(masks: Tensor) -> np.ndarray:
-    """The boundaries of masks (N, H, W), one pixel wide, as DAVIS draws them.
+    """Return the boundaries of masks (N, H, W), bool, one pixel wide, as DAVIS draws them.
 
-    A pixel belongs to one if its neighbour to the right, below or diagonally below has another
+    A pixel belongs to one if its neighbor to the right, below or diagonally below has another
     class; where either is void (-1) there is none.
     """
     ids = masks.numpy()
-    found = np.zeros(ids.shape, dtype=bool)
+    edges = np.zeros(ids.shape, dtype=bool)
     for down, right in ((0, 1), (1, 0), (1, 1)):
-        here = ids[:, : ids.shape[1] - down, : ids.shape[2] - right]
-        there = ids[:, down:, right:]
-        differ = (here != there) & (here != VOID) & (there != VOID)
-        found[:, : ids.shape[1] - down, : ids.shape[2] - right] |= differ
-    return found
+        one = ids[:, : ids.shape[1] - down, : ids.shape[2] - right]
+        other = ids[:, down:, right:]
+        differ = (one != other) & (one != VOID) & (other != VOID)
+        edges[:, : ids.shape[1] - down, : ids.shape[2] - right] |= differ
+    return edges
 
 
 def score_boundaries(maps: Tensor, masks: Tensor, tolerance: float = TOLERANCE) -> Boundaries:
-    """Precision and recall of the pixels at or above each threshold, over all thresholds.
+    """Measure precision and recall of the pixels at or above each threshold.
 
-    A pixel is right if a boundary is within the tolerance, a boundary's pixel is found if a pixel
-    at or above the threshold is: the one-to-one matching of BSDS approximated by dilation, as
-    DAVIS does, without thinning. Pixels in void or within the tolerance of it are not judged.
+    A pixel is right if a boundary is within the tolerance; a boundary's pixel is recalled if a
+    pixel at or above the threshold is. This approximates the one-to-one matching of BSDS by
+    dilation, as DAVIS does, without thinning. Pixels in void or within the tolerance of it are
+    ignored.
 
     Args:
-        maps: (N, H, W), any scale, larger where a boundary is likelier.
-        masks: (N, H, W) of int64, -1 where void.
-        tolerance: As a fraction of the diagonal, rounded up to whole pixels: .0075 on BSDS.
+        maps: (N, H, W), on any scale, larger where a boundary is likelier.
+        masks: (N, H, W) int64, -1 where void.
+        tolerance: Fraction of the diagonal, rounded up to whole pixels.
 
     Raises:
         ValueError: Other shapes, maps that are not finite, or masks without a boundary.
@@ -84,13 +78,13 @@ def score_boundaries(maps: Tensor, masks: Tensor, tolerance: float = TOLERANCE) 
     disk = _disk(radius)
     truth, values = find_boundaries(masks), maps.detach().numpy()
     if not truth.any():
-        raise ValueError("`masks` must hold a boundary between two classes, got none.")
-    judged = np.logical_not(ndimage.binary_dilation((masks == VOID).numpy(), disk))
-    close = ndimage.binary_dilation(truth, disk)[judged]
-    claimed = values[judged]
+        raise ValueError("`masks` must have a boundary between two classes, got none.")
+    known = np.logical_not(ndimage.binary_dilation((masks == VOID).numpy(), disk))
+    close = ndimage.binary_dilation(truth, disk)[known]
+    claimed = values[known]
     reached = np.sort(ndimage.maximum_filter(values, footprint=disk, mode="nearest")[truth])
     if not len(claimed):
-        raise ValueError("`masks` must hold a pixel farther than the tolerance from void.")
+        raise ValueError("`masks` must have a pixel farther than the tolerance from void.")
 
     order = np.argsort(-claimed, kind="stable")
     thresholds = claimed[order]
@@ -115,9 +109,13 @@ def score_boundaries(maps: Tensor, masks: Tensor, tolerance: float = TOLERANCE) 
 
 
 def sobel(images: Tensor) -> Tensor:
-    """The magnitude (N, H, W) of the brightness' Sobel gradient, of images (N, 3, H, W) of uint8.
+    """Return the magnitude of the Sobel gradient of brightness.
 
-    Brightness is ITU-R 601's, from 0 to 255.
+    Args:
+        images: (N, 3, H, W) uint8.
+
+    Returns:
+        (N, H, W) float64; brightness is ITU-R 601's, from 0 to 255.
     """
     red, green, blue = images.double().numpy().transpose(1, 0, 2, 3)
     maps = []

@@ -1,19 +1,15 @@
-"""The segmentation probe: what class a pixel has, told linearly from frozen tokens."""
+"""The segmentation probe: a linear head reads the class of a pixel from frozen tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from levyjepa.checks import floating
-from levyjepa.data.segmentation import VOID
-from levyjepa.evaluation.arrays import Arrays
-from levyjepa.evaluation.features import Dense
+from levyjepa.data.masks import VOID
 
 DECAYS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # of the head's weights, per pixel
 STRETCHES = 5  # of consecutive images, whose last fifths are held out
@@ -21,10 +17,18 @@ STEPS = 100
 
 
 @dataclass(frozen=True)
-class Segmentation:
-    """How well pixels were told apart, all of it from the confusion matrix.
+class Dense:
+    """A grid of tokens and a mask for each image."""
 
-    A class that no judged pixel has is absent: its IoU is None and the mean leaves it out.
+    field: Tensor  # (N, h, w, C) floating point
+    masks: Tensor  # (N, H, W) int64, -1 where ignored
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """How well pixels are classified, all of it from the confusion matrix.
+
+    A class that no test pixel has is absent: its IoU is None and the mean leaves it out.
     """
 
     classes: tuple[str, ...]
@@ -34,12 +38,12 @@ class Segmentation:
 
     @property
     def pixels(self) -> tuple[int, ...]:
-        """The judged pixels of each class."""
+        """Test pixels of each class."""
         return tuple(self.confusion.sum(1).tolist())
 
     @property
     def iou(self) -> tuple[float | None, ...]:
-        """Of each class, pixels rightly given to it over those that have it or were given it."""
+        """Intersection over union of each class; None if it is absent."""
         hits = self.confusion.diagonal()
         union = self.confusion.sum(0) + self.confusion.sum(1) - hits
         return tuple(
@@ -49,94 +53,54 @@ class Segmentation:
 
     @property
     def miou(self) -> float:
-        """The mean IoU of the classes that occur."""
+        """Mean IoU of the classes that occur."""
         present = [value for value in self.iou if value is not None]
         return sum(present) / len(present)
 
     @property
     def pixel_accuracy(self) -> float:
-        """The share of judged pixels that was right."""
+        """Share of test pixels that are right."""
         return (self.confusion.trace() / self.confusion.sum()).item()
 
-    def as_dict(self) -> dict[str, Any]:
-        """What `evaluation.json` holds."""
-        rows = zip(self.classes, self.iou, self.pixels, strict=True)
-        return {
-            "miou": self.miou,
-            "pixel_accuracy": self.pixel_accuracy,
-            "images": len(self.prediction),
-            "decay": self.decay,
-            "classes": {name: {"iou": iou, "pixels": pixels} for name, iou, pixels in rows},
-        }
 
+def segmentation_probe(train: Dense, test: Dense, classes: Sequence[str]) -> Segmentation:
+    """Fit a linear head to standardized tokens; test its upsampled logits against masks.
 
-@dataclass(frozen=True)
-class Overlays(Arrays):
-    """A few judged images, evenly spaced, with their masks and the masks predicted."""
-
-    images: np.ndarray  # (M, H, W, 3) of uint8
-    truth: np.ndarray  # (M, H, W) of int16, -1 where void
-    prediction: np.ndarray  # (M, H, W) of int16
-    classes: np.ndarray  # their names
-
-
-def overlays(found: Segmentation, images: Tensor, masks: Tensor, count: int = 6) -> Overlays:
-    """Pick what a report shows of a segmentation.
+    Training minimizes the cross-entropy of pixels, which share the logits of their patch's token,
+    plus decay/2 times the squared weights. This is convex, so nothing is drawn and there is no
+    learning rate. In testing, logits are upsampled bilinearly to the size of the masks. The decay
+    falls until the mean IoU on held-out training images does. These are the last fifth of each of
+    five stretches of consecutive images, so that few of them are neighbors in time of fitted ones.
+    `test` chooses nothing.
 
     Args:
-        found: Of the images.
-        images: (M, 3, H, W) of uint8.
-        masks: (M, H, W), -1 where void.
-        count: At most so many; which ones depends on M alone.
-    """
-    number = min(count, len(images))
-    chosen = torch.arange(number) * len(images) // number
-    return Overlays(
-        images[chosen].movedim(1, -1).contiguous().numpy(),
-        masks[chosen].to(torch.int16).numpy(),
-        found.prediction[chosen].numpy(),
-        np.array(found.classes, dtype=np.str_),
-    )
-
-
-def segmentation_probe(train: Dense, val: Dense, classes: Sequence[str]) -> Segmentation:
-    """Fit a linear head on standardised tokens and judge its logits, upsampled, by masks.
-
-    Training minimises the cross-entropy of the pixels, those of a patch sharing their token's
-    logits, plus decay/2 times the squared weights: convex, so nothing is drawn and no learning
-    rate chosen. In judging, the logits are upsampled bilinearly to the masks. The decay falls
-    until the mean IoU on held-out training images does: the last fifth of each of five stretches
-    of consecutive images, so that of a video few held-out frames neighbour fitted ones. `val`
-    chooses nothing.
-
-    Args:
-        train: Tokens (N, h, w, C) and masks (N, H, W) to fit, N at least 5, in order of time.
-        val: Tokens (M, h', w', C) and masks (M, H', W') to judge.
-        classes: Names of the masks' classes; -1 in a mask is void and counts for nothing.
+        train: Tokens (N, h, w, C) and masks (N, H, W), N at least 5, in order of time.
+        test: Tokens (M, h', w', C) and masks (M, H', W').
+        classes: Names of the masks' classes; pixels of -1 are ignored.
 
     Raises:
         ValueError: Other shapes, unknown ids, tokens that are not finite, fewer than five
-            training images, or a split whose pixels are all void.
+            training images, or a split whose pixels are all ignored.
     """
-    held = held_out(len(_checked("train", train, len(classes)).masks))
-    _checked("val", val, len(classes))
-    if train.field.shape[-1] != val.field.shape[-1]:
+    out = held_out(len(_checked("train", train, len(classes)).masks))
+    _checked("test", test, len(classes))
+    if train.field.shape[-1] != test.field.shape[-1]:
         raise ValueError(
-            f"`val` must have tokens as wide as `train`, got {val.field.shape[-1]} "
+            f"`test` must have tokens as wide as `train`, got {test.field.shape[-1]} "
             f"and {train.field.shape[-1]}."
         )
-    fitted, judged = (
+    fitted, left = (
         _checked(f"train, {part}", Dense(train.field[chosen], train.masks[chosen]), len(classes))
-        for part, chosen in (("fitted", ~held), ("held out", held))
+        for part, chosen in (("fitted", ~out), ("held out", out))
     )
     best, best_score, head = DECAYS[0], -1.0, None
     for decay in DECAYS:
         head = _fit(fitted, len(classes), decay, head)
-        score = _judge(head, judged, classes, decay).miou
+        score = _score(head, left, classes, decay).miou
         if score < best_score:
             break
         best, best_score = decay, score
-    return _judge(_fit(train, len(classes), best, head), val, classes, best)
+    return _score(_fit(train, len(classes), best, head), test, classes, best)
 
 
 @dataclass(frozen=True)
@@ -146,11 +110,11 @@ class _Head:
 
 
 def _checked(name: str, split: Dense, classes: int) -> Dense:
-    """Return a split that a probe can be fitted to and judged by; raise otherwise."""
+    """Return a split that a head can be fitted to and tested on; raise otherwise."""
     field, masks = floating(name, split.field, 4, "(N, h, w, C)"), split.masks
     if masks.ndim != 3 or len(masks) != len(field):
         raise ValueError(
-            f"`{name}` must have a mask (H, W) per image, got masks {tuple(masks.shape)} "
+            f"`{name}` must have a mask (H, W) per image, got {tuple(masks.shape)} "
             f"for tokens {tuple(field.shape)}."
         )
     if masks.max() >= classes or masks.min() < VOID:
@@ -159,14 +123,14 @@ def _checked(name: str, split: Dense, classes: int) -> Dense:
             f"got {masks.min()} to {masks.max()}."
         )
     if (masks == VOID).all():
-        raise ValueError(f"`{name}` must have masks that are not void everywhere.")
+        raise ValueError(f"`{name}` must have masks that are not void (-1) everywhere.")
     if not field.isfinite().all():
         raise ValueError(f"`{name}` must be finite, got NaN or infinite tokens.")
     return split
 
 
 def held_out(images: int) -> Tensor:
-    """Which of N images in order are held out, (N,) bool: the last fifth of each stretch."""
+    """Return which of N images in order are held out, (N,) bool: the last fifth of each stretch."""
     if images < 5:
         raise ValueError(f"`train` must hold at least five images, got {images}.")
     stretches = min(STRETCHES, images // 5)
@@ -175,14 +139,14 @@ def held_out(images: int) -> Tensor:
 
 
 def pixel_counts(masks: Tensor, grid: Sequence[int], classes: int) -> Tensor:
-    """How many pixels of each class lie in each patch: masks (N, H, W) to (N, h, w, K)."""
+    """Count pixels of each class in each patch: masks (N, H, W) to (N, h, w, K)."""
     n, *size = masks.shape
     row, column = (
         torch.arange(pixels) * patches // pixels for pixels, patches in zip(size, grid, strict=True)
     )
     patch = (torch.arange(n)[:, None, None] * grid[0] + row[:, None]) * grid[1] + column
-    place, judged = patch * classes + masks, masks != VOID
-    return torch.bincount(place[judged], minlength=n * grid[0] * grid[1] * classes).view(
+    place, known = patch * classes + masks, masks != VOID
+    return torch.bincount(place[known], minlength=n * grid[0] * grid[1] * classes).view(
         n, *grid, classes
     )
 
@@ -190,8 +154,8 @@ def pixel_counts(masks: Tensor, grid: Sequence[int], classes: int) -> Tensor:
 def _fit(split: Dense, classes: int, decay: float, start: "_Head | None" = None) -> _Head:
     """The head at the minimum, by L-BFGS in coordinates in which the tokens are white."""
     counts = pixel_counts(split.masks, split.field.shape[1:3], classes).flatten(0, 2)
-    seen = counts.any(1)
-    x, y = split.field.flatten(0, 2)[seen].float(), counts[seen].float()
+    known = counts.any(1)
+    x, y = split.field.flatten(0, 2)[known].float(), counts[known].float()
     y = y / y.sum()
     mean, scale = x.mean(0), x.std(0, correction=0).clamp_min(1e-6)
     x = (x - mean) / scale
@@ -221,7 +185,7 @@ def _fit(split: Dense, classes: int, decay: float, start: "_Head | None" = None)
     return _Head(weight, bias.detach() - mean @ weight)
 
 
-def _judge(head: _Head, split: Dense, classes: Sequence[str], decay: float) -> Segmentation:
+def _score(head: _Head, split: Dense, classes: Sequence[str], decay: float) -> Segmentation:
     k, size = len(classes), split.masks.shape[1:]
     confusion = torch.zeros(k, k, dtype=torch.int64)
     predictions = []

@@ -1,20 +1,22 @@
+"""Measures of a representation against values known by theory."""
+
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from scipy.special import iv
 
-from levyjepa.evaluation.representation import (
-    alignment,
-    effective_rank,
-    examine,
-    gaussian_misfit,
-    levy_misfit,
-    uniformity,
-)
 from levyjepa.lattice import box, diamond, line, sample_sheet
 from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps, StudentTJumps
+from levyjepa.tasks import evaluate
+from levyjepa.tasks.builtin.health import (
+    alignment,
+    effective_rank,
+    gaussian_misfit,
+    levy_misfit,
+    spread,
+    uniformity,
+)
 
 LAW = Brownian(0.125) + CompoundPoisson(2.0, LaplaceJumps(1.0))
 
@@ -46,8 +48,8 @@ def test_a_gaussian_of_rank_r_has_nearly_rank_r():
 
 def test_points_on_a_circle_are_uniform_as_bessel_says():
     n = 400
-    whole = math.exp(-4) * iv(0, 4)  # mean of exp(-4 + 4 cos t) over the circle
-    pairs = (n * whole - 1) / (n - 1)  # less each point with itself
+    mean = math.exp(-4) * iv(0, 4)  # mean of exp(-4 + 4 cos t) over the circle
+    pairs = (n * mean - 1) / (n - 1)  # less each point with itself
     assert uniformity(5 * circle(n)) == pytest.approx(math.log(pairs), abs=1e-9)
     assert uniformity(torch.tensor([[1.0, 0.0], [-3.0, 0.0]])) == pytest.approx(-8)
     assert uniformity(torch.ones(9, 4)) == pytest.approx(0, abs=1e-6)
@@ -84,41 +86,41 @@ def test_sheets_of_the_law_score_0_on_any_grid(stencil):
         assert levy_misfit(smooth, LAW, stencil, rescale=True) > 0.5
 
 
-def test_a_healthy_representation_is_told_from_collapsed_ones():
-    n = 100
-    whole = examine(normal(n, 16), normal(n, 4), normal(n, 5, 5, 4), {"box(2)": (box(2), LAW)})
-    assert not whole.collapsed
-    assert (whole.images, whole.width, whole.alignment) == (n, 16, None)
-    assert set(whole.levy) == set(whole.levy_rescaled) == {"box(2)"}
-    mean = normal(1, 16)
-    for embedding in (
-        mean.expand(n, 16),  # a point
-        100 * mean + 1e-3 * normal(n, 16),  # nearly
-        mean + normal(n, 1) * normal(1, 16, seed=2),  # a line
-        torch.zeros(n, 16),
-    ):
-        found = examine(embedding, normal(n, 4), normal(n, 5, 5, 4))
-        assert found.collapsed
-        assert found.as_dict()["collapsed"] is True
-        assert found.levy == {}
-    offset = examine(10 * mean + normal(n, 16), normal(n, 4), normal(n, 5, 5, 4))
-    assert not offset.collapsed
-    assert replace(whole, centred_rank=math.nan).collapsed
+def test_spread_is_the_share_of_variance():
+    assert spread(torch.tensor([[1.0, 2.0], [1.0, 4.0]])) == pytest.approx(0.5 / 5.5)
+    assert spread(torch.zeros(3, 2)) == 0
 
 
-def test_what_cannot_be_rescaled_is_none():
-    rest = normal(20, 8), normal(20, 4)
-    constant = examine(*rest, torch.ones(20, 5, 5, 4), {"box(2)": (box(2), LAW)})
-    assert constant.levy["box(2)"] > 1
-    assert constant.levy_rescaled == {"box(2)": None}
+@pytest.mark.parametrize("kind", ["point", "line", "offset"])
+def test_a_collapse_is_a_warning_and_a_score(kind, squares, settings, subjects, caplog):
+    encoder = subjects[0].encoder
+    offset = normal(1, 8)
+    with torch.no_grad():
+        if kind == "point":  # nearly: the scores see shares, whatever the scale
+            encoder.embed.weight *= 1e-4
+            encoder.embed.bias.copy_(offset[0])
+        if kind == "line":
+            encoder.embed.weight.copy_(normal(8, 1) @ encoder.embed.weight[:1])
+        if kind == "offset":
+            encoder.embed.bias += 3 * offset[0]
+    found = evaluate(subjects[:1], squares(), settings, tasks=["health"])
+    collapsed = found.get("health/collapsed")
+    assert collapsed is not None
+    assert collapsed.value == (kind != "offset")
+    assert ("collapsed" in caplog.text) == (kind != "offset")
+
+
+def test_misfits_that_cannot_be_rescaled_are_left_out(squares, settings, subjects):
     heavy = Brownian(0.1) + CompoundPoisson(0.1, StudentTJumps(1.5))
-    found = examine(*rest, normal(20, 5, 5, 4), {"box(2)": (box(2), heavy)})
-    assert found.levy_rescaled == {"box(2)": None}
+    laws = {"box(2)": (box(2), LAW), "line(2, 0)": (line(2, 0), heavy)}
+    found = evaluate(subjects[:1], squares(), settings, tasks=["health"], laws=laws)
+    misfits = {s.name for s in found.scores if s.name.startswith("levy")}
+    assert misfits == {"levy/box(2)", "levy_rescaled/box(2)", "levy/line(2, 0)"}
 
 
 def test_bad_tensors_are_named():
-    with pytest.raises(ValueError, match=r"`embedding` must be \(N, E\)"):
-        examine(normal(4), normal(4, 2), normal(4, 3, 3, 2))
+    with pytest.raises(ValueError, match=r"`x` must be \(N, E\)"):
+        effective_rank(normal(4))
     with pytest.raises(ValueError, match="at least two rows, got 1"):
         uniformity(normal(1, 4))
     with pytest.raises(ValueError, match=r"`y` must be as large"):
