@@ -7,8 +7,7 @@
 set -eu
 case ${1:-1} in
 slurm)
-    set -- hydra/launcher=submitit_slurm hydra.launcher.gpus_per_node=1 \
-        hydra.launcher.cpus_per_task=9 hydra.launcher.timeout_min=720
+    set -- --slurm gpus_per_node=1 --slurm cpus_per_task=9 --slurm timeout_min=720
     ;;
 *[!0-9]* | '') echo "usage: $0 [GPUS|slurm]" >&2 && exit 2 ;;
 *) set -- trainer.devices="${1:-1}" data.batch_size=$((96 / ${1:-1})) ;;
