@@ -1,4 +1,4 @@
-"""A video's shots along time: a picture of each, and the probability of a jump."""
+"""A picture of a video's shots over time, and of the probability that one begins."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from levyjepa.evaluation.events import Events
+from levyjepa.events.shots import Events
 
 MOST = 12  # pictures
 WIDTH = 11  # inches
@@ -16,7 +16,7 @@ LINE, EVENT = "#31456a", "#c1432e"
 
 
 def pictured(events: Events) -> list[int]:
-    """The shots that are shown by a picture: all, or twelve spread evenly over them."""
+    """Return the numbers of the shots that get a picture: all, or twelve spread evenly."""
     shots = len(events.shots)
     return np.unique(np.linspace(0, shots - 1, min(shots, MOST)).round().astype(int)).tolist()
 
@@ -25,12 +25,12 @@ def draw_timeline(events: Events, pictures: Sequence[np.ndarray], path: str | Pa
     """Write a PNG of a video's shots, its events and the probability of a jump over time.
 
     Args:
-        events: of the video.
-        pictures: (H, W, 3) of uint8 each, of the shots in `pictured(events)`.
-        path: where the PNG goes.
+        events: Of the video.
+        pictures: (H, W, 3) uint8 each, of the shots in `pictured(events)`.
+        path: Where the PNG goes.
 
     Raises:
-        ValueError: there are more or fewer pictures than that.
+        ValueError: There are more or fewer pictures than that.
     """
     shown = pictured(events)
     if len(pictures) != len(shown):
@@ -53,9 +53,8 @@ def draw_timeline(events: Events, pictures: Sequence[np.ndarray], path: str | Pa
     times = [shot.start_time for shot in events.shots] + [events.shots[-1].end_time]
     at = np.interp(np.arange(len(events.curve)) * events.stretch, frames, times)
     ax.vlines(at, 0, events.curve, color=LINE, lw=1)
-    found = [(event.time, event.probability) for event in events.events]
-    if found:
-        ax.plot(*zip(*found, strict=True), "o", color=EVENT, ms=5, clip_on=False)
+    for event in events.events:
+        ax.plot(event.time, event.probability, "o", color=EVENT, ms=5, clip_on=False)
     ax.set(xlim=(0, times[-1] or 1), ylim=(0, 1.08), yticks=(0, 0.5, 1))
     ax.set_xlabel("seconds", fontsize=9)
     ax.set_title("probability that a shot begins", fontsize=9, loc="left")

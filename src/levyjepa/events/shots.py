@@ -1,4 +1,4 @@
-"""What is found in a video, and its files."""
+"""The shots of a video and the events between them, and their files."""
 
 import csv
 import json
@@ -30,9 +30,9 @@ class Shot:
 
 @dataclass(frozen=True)
 class Events:
-    """The shots of a video and the events that part them.
+    """The shots of a video and the events between them.
 
-    `curve` holds the largest probability of a jump within stretches of `stretch` frames each.
+    `curve` holds the largest probability of a jump within stretches of `stretch` frames.
     """
 
     shots: list[Shot]
@@ -46,13 +46,13 @@ def write_events(events: Events, folder: str | Path) -> None:
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     shots = [_rounded(shot) for shot in events.shots]
-    held = {"shots": shots, "events": [_rounded(event) for event in events.events]}
-    (target / "events.json").write_text(json.dumps(held, indent=2), "utf-8")
+    content = {"shots": shots, "events": [_rounded(event) for event in events.events]}
+    (target / "events.json").write_text(json.dumps(content, indent=2), "utf-8")
     with (target / "shots.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(shots[0]))
         writer.writeheader()
         writer.writerows(shots)
 
 
-def _rounded(found: Event | Shot) -> dict[str, Any]:
-    return {k: round(v, 6) if k.endswith("time") else v for k, v in asdict(found).items()}
+def _rounded(record: Event | Shot) -> dict[str, Any]:
+    return {k: round(v, 6) if k.endswith("time") else v for k, v in asdict(record).items()}
