@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -29,6 +30,7 @@ from levyjepa.training.summary import (
 
 SHOWN = len(PALETTE)  # cells whose curves and pictures a page holds
 WIDE = 5  # more cells than that are rows of tables, not columns
+HEADS = ("setting", "reference")  # columns of two means
 INTERVALS = "Small numbers are 95 % intervals over the test split, where a task gives them."
 CURVES = "One thin line per run, and a thick one for the mean over seeds."
 FACTS = {  # settings that are named below a title, where all runs agree
@@ -166,45 +168,78 @@ def _write(
 
 
 def _overview(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The main scores, grouped by data if there are several; else by score, if many cells are."""
+    """The main scores of each data set: two means, their difference, n and a verdict."""
+    mains = [_main(found) for found in parts if len(found)]
+    compared = [_pairs(main) for main in mains]
+    same = all(pairs == compared[0] for pairs in compared) and sum(map(len, compared[:1])) == 1
+    heads = compared[0][0] if same else HEADS
     tables = []
-    for found in parts:
-        main = found[found["key"].isin(found.loc[found["headline"].astype(bool), "key"])]
-        if main.empty:
-            main = found[found["key"].isin(found.drop_duplicates("task")["key"])]
-        differences = main[main["kind"] == "difference"]
-        along = differences[differences["side"] == "gamma"]
-        table = _against(main, along if len(along) else differences, labels(main))
-        if len(parts) > 1 and len(table):
-            table = pd.concat([pd.DataFrame(index=found["data"].iloc[:1]), table])
+    for main, pairs in zip(mains, compared, strict=True):
+        head = [main["data"].iloc[0]]
+        if any(compared):
+            table = _against(main, labels(main), heads)
+            head += [
+                f"{cell} against {base}" for cell, base in pairs if len(pairs) == 1 and not same
+            ]
+        else:
+            table = mean_table(main).rename(index=labels(main))
+            cells = list(main.loc[main["subject"] == "trained", "cell"].unique())
+            if len(parts) > 1 and len(cells) == 1:
+                table = table.set_axis([SUBJECTS["trained"], *table.columns[1:]], axis=1)
+                head += cells
+        if len(parts) > 1:
+            table = pd.concat([pd.DataFrame(index=["\n".join(head)]), table])
         tables.append(table)
-    return pd.concat(tables).fillna("")
+    return pd.concat(tables).fillna("") if tables else pd.DataFrame()
+
+
+def _main(found: pd.DataFrame) -> pd.DataFrame:
+    """Headlines, or each task's first score; of their differences those along gamma, if any."""
+    first = found["headline"].astype(bool)
+    first = first if first.any() else ~found.duplicated("task")
+    main: Any = found[found["key"].isin(found.loc[first, "key"])]
+    along = main["side"] == "gamma"
+    return main[(main["kind"] == "mean") | along] if along.any() else main
+
+
+def _pairs(found: pd.DataFrame) -> list[tuple[str, str]]:
+    rows = found[found["kind"] == "difference"].drop_duplicates(["cell", "base"])
+    return list(zip(rows["cell"], rows["base"], strict=True))
 
 
 def _against(
-    main: pd.DataFrame,
-    differences: pd.DataFrame,
+    found: pd.DataFrame,
     names: dict[str, str],
+    heads: tuple[str, str] = HEADS,
     columns: Sequence[str] = ("difference", "n", "verdict"),
 ) -> pd.DataFrame:
-    """Two means and what `columns` say of their difference; means alone where there is none."""
+    """Two means and `columns` of their difference; grouped by score if several cells are compared.
+
+    Args:
+        found: A comparison over the same data.
+        names: What to call scores.
+        heads: Of the columns of a cell and of what it is compared with.
+        columns: Of `difference_table`.
+    """
+    means = found[(found["subject"] == "trained") & (found["kind"] == "mean")]
+    entries = {(row.key, row.cell): entry(row) for row in means.itertuples()}
+    differences = found[found["kind"] == "difference"]
     if differences.empty:
-        return mean_table(main).rename(index=names)
-    means = main[(main["subject"] == "trained") & (main["kind"] == "mean")]
-    means = {(row.key, row.cell): entry(row) for row in means.itertuples()}
+        index = [f"{names[key]}\n{cell}" for key, cell in entries]
+        return pd.DataFrame({heads[0]: list(entries.values())}, index=index)
     rows = list(differences.itertuples())
-    one = len({(row.cell, row.base) for row in rows}) == 1
     texts = {
-        rows[0].base if one else "reference": [means[row.key, row.base] for row in rows],
-        rows[0].cell if one else "setting": [means[row.key, row.cell] for row in rows],
+        heads[1]: [entries[row.key, row.base] for row in rows],
+        heads[0]: [entries[row.key, row.cell] for row in rows],
     }
     texts |= difference_table(differences)[list(columns)].to_dict("list")
-    if one:
+    if len(_pairs(found)) == 1:
         return pd.DataFrame(texts, index=[names[row.key] for row in rows])
     table = pd.DataFrame(texts, index=[f"{row.cell}\nagainst {row.base}" for row in rows])
-    groups = table.groupby([row.key for row in rows], sort=False)
-    heads = {key: pd.DataFrame(index=[names[key]]) for key, _ in groups}
-    return pd.concat([part for key, own in groups for part in (heads[key], own)])
+    parts = []
+    for key, own in table.groupby([row.key for row in rows], sort=False):
+        parts += [pd.DataFrame(index=[names[str(key)]]), own]
+    return pd.concat(parts)
 
 
 def _sections(group: _Group) -> list[Section]:
@@ -226,7 +261,8 @@ def _sections(group: _Group) -> list[Section]:
     if drawings := learning_curves(logged):
         more = f" Only the first {SHOWN} settings are drawn." if len(group.cells) > SHOWN else ""
         legend = {cell: f"var(--c{place})" for place, cell in enumerate(cells)}
-        sections.append(Section("Learning curves", CURVES + more, pictures=drawings, legend=legend))
+        text = CURVES + more if len(group.runs) > 1 else ""
+        sections.append(Section("Learning curves", text, pictures=drawings, legend=legend))
     return [*sections, _settings(group)]
 
 
@@ -247,9 +283,8 @@ def _task_section(task: str, found: pd.DataFrame, parts: list[Section], cells: i
     if cells <= WIDE:
         table = table.rename(index=labels(found, task=False, note=True))
     if "difference" not in table and len(differences):
-        own = found[found["kind"] == "difference"]
         columns = ("difference", "n", "d_z", "verdict")
-        named = _against(found, own, labels(found, task=False), columns).fillna("")
+        named = _against(found, labels(found, task=False), columns=columns).fillna("")
         parts = [Section("Differences", table=named, note=EFFECT, folded=True), *parts]
     return Section(title, text, table, sections=parts)
 

@@ -24,7 +24,7 @@ PRIOR = ("objective.", "model.patch_projection")  # settings that do nothing at 
 SHARED = ("objective.kappa", "objective.lamb", "objective.num_directions", "objective.knots")
 PUBLISHED = "online_probe/last"  # the score that `experiment.published` reports
 NAMED = 3  # settings in a cell's name; of more, those that differ from the first cell
-SMALLEST = 1e-12  # differences and deviations below are rounding
+SMALLEST = 1e-12  # differences and deviations below that are rounding
 FIRST = "everything that differs from the first cell"
 
 ABOUT = ["task", "name", "key", "title", "unit", "chance", "note", "higher_is_better", "headline"]
@@ -106,7 +106,8 @@ def compare(table: pd.DataFrame) -> pd.DataFrame:
         `cell` is empty. A difference is `cell` minus `base`; `n` counts pairs, `d_z` is the mean
         of the differences over their standard deviation, and `verdict` is one of "better",
         "worse" ("higher" and "lower" if neither direction is better), "no difference shown" (the
-        interval covers 0) and "one pair" (no interval). Means of shares stay within [0, 1].
+        interval covers 0), "one pair" and "no interval" (all pairs differ by the same). Means of
+        shares stay within [0, 1].
     """
     rows = []
     for data, group in table.groupby("data", sort=False):
@@ -273,6 +274,8 @@ def _scalar(value: Any) -> Any:
 
 def _mean(values: pd.Series, unit: str) -> dict[str, Any]:
     n, mean, low, high = interval(values)
+    if high - low < SMALLEST:
+        low = high = math.nan
     if unit == "%":
         low, high = np.clip([low, high], 0.0, 1.0)
     return {"kind": "mean", "n": n, "mean": mean, "low": low, "high": high}
@@ -281,14 +284,19 @@ def _mean(values: pd.Series, unit: str) -> dict[str, Any]:
 def _difference(gaps: pd.Series, higher_is_better: Any) -> dict[str, Any]:
     n, mean, low, high = interval(gaps)
     spread = float(np.std(gaps, ddof=1)) if n > 1 else 0.0
-    d_z = mean / spread if spread > SMALLEST else math.nan
-    verdict = "no difference shown"
-    if n == 1:
-        verdict = "one pair"
-    elif low > SMALLEST or high < -SMALLEST:
-        words = ("higher", "lower") if pd.isna(higher_is_better) else ("better", "worse")
-        up = low > 0 if pd.isna(higher_is_better) else (low > 0) == bool(higher_is_better)
-        verdict = words[0] if up else words[1]
+    d_z, verdict = math.nan, "no difference shown"
+    if spread > max(SMALLEST, 1e-5 * abs(mean)):
+        d_z = mean / spread
+        if low > 0 or high < 0:
+            words = ("higher", "lower") if pd.isna(higher_is_better) else ("better", "worse")
+            up = pd.isna(higher_is_better) or bool(higher_is_better)
+            verdict = words[0] if (low > 0) == up else words[1]
+    else:
+        low = high = math.nan
+        if n == 1:
+            verdict = "one pair"
+        elif abs(mean) > SMALLEST:
+            verdict = "no interval"
     found = {"n": n, "mean": mean, "low": low, "high": high, "d_z": d_z, "verdict": verdict}
     return {"kind": "difference", **found}
 

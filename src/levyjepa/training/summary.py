@@ -58,13 +58,12 @@ def labels(found: pd.DataFrame, task: bool = True, note: bool = False) -> dict[s
         task: Name its task: "Linear probe: Accuracy".
         note: Add its note on a second line.
     """
-    rows = found.drop_duplicates("key")
-    return {
-        row.key: (f"{task_title(row.task)}: " if task else "")
-        + row.title
-        + (f"\n{row.note}" if note and row.note else "")
-        for row in rows.itertuples()
-    }
+    names = {}
+    for row in found.drop_duplicates("key").itertuples():
+        title = task_title(row.task)
+        prefix = f"{title}: " if task and not row.title.startswith(title) else ""
+        names[row.key] = prefix + row.title + (f"\n{row.note}" if note and row.note else "")
+    return names
 
 
 def standing(table: pd.DataFrame) -> pd.DataFrame:
