@@ -154,37 +154,24 @@ def evaluate(options: Namespace) -> int:
 )
 def embed(options: Namespace) -> int:
     """Embed images or a data set."""
+    import numpy as np
+
     from levyjepa.data.source import open_source
     from levyjepa.training.config import change_data
     from levyjepa.training.embedding import embed
     from levyjepa.training.load import load
-    from levyjepa.training.progress import show_stages
 
     files = [word for word in options.words if "=" not in word or Path(word).is_file()]
     words = [word for word in options.words if word not in files]
     if files and any(word.startswith(("data=", "data.path=")) for word in words):
-        raise ValueError(
-            f"Either images or a data set can be embedded, got {files[0]} and {words[0]}."
-        )
+        raise ValueError(f"Give either images or a data set, got {files[0]} and {words[0]}.")
     trained = load(options.run)
-    config = change_data(trained.config, words)
-    with show_stages(config.trainer.progress, "Embedding") as progress:
-        result = embed(
-            trained,
-            files or open_source(config.data),
-            config.data,
-            tokens=options.tokens,
-            device=_device(),
-            progress=progress,
-        )
-    if result.corrupt:
-        names = ", ".join(result.corrupt[:10])
-        _say(f"{len(result.corrupt)} images can't be decoded and are left out: {names}")
+    data = change_data(trained.config, words).data
+    arrays: Any = embed(trained, files or open_source(data), data, options.tokens, _device())
     options.out.mkdir(parents=True, exist_ok=True)
-    result.save(options.out / "embeddings.npz")
-    shapes = {name: value.shape for name, value in vars(result).items() if hasattr(value, "shape")}
-    listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-    _print(f"written: {options.out / 'embeddings.npz'}: {listed}")
+    np.savez_compressed(options.out / "embeddings.npz", **arrays)
+    shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+    _print(f"written: {options.out / 'embeddings.npz'}: {shapes}")
     return 0
 
 
