@@ -8,16 +8,18 @@ C + iS = z^(m j). Then
 
 and the four products, once summed over samples, serve i and -i alike: two multiplications for each
 of the m J + r frequencies that r + J waves reach. The backward pass makes the waves again instead
-of keeping them, and is the transpose. Two ways of running:
+of keeping them, and is the transpose. Three ways of running:
 
 - eager: the sums of all products are one small matrix product. Samples pass in chunks that stay in
   cache.
 - compiled: waves and products stay in registers, fused with their sums; nothing else is written.
+- on a GPU, in float32: `levyjepa.ecf.kernels`, one launch each way, if Triton is installed.
 
 Waves are multiplied as unit complex numbers, whose rounding errors grow by one unit a step (the
 Chebyshev recurrence's grow as k^2 where hx is small, and increments of images are small).
 """
 
+import importlib.util
 import itertools
 import math
 from collections.abc import Iterator
@@ -28,6 +30,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _CHUNK = {"cpu": 2**16, "cuda": 2**19}  # samples at a time
+_TRITON = importlib.util.find_spec("triton") is not None
 
 
 def empirical_cf(
@@ -46,7 +49,14 @@ def empirical_cf(
     """
     if weights is not None:
         weights = weights.detach().to(samples.dtype)
-    return _EmpiricalCF.apply(samples, nodes.to(samples.dtype), step, weights)  # pyright: ignore
+    if not _has_kernels(samples):
+        nodes = nodes.to(samples.dtype)
+    return _EmpiricalCF.apply(samples, nodes, step, weights)  # pyright: ignore
+
+
+def _has_kernels(samples: Tensor) -> bool:
+    """Return whether the Triton kernels take these samples."""
+    return _TRITON and samples.is_cuda and samples.dtype == torch.float32
 
 
 class _EmpiricalCF(torch.autograd.Function):
@@ -56,6 +66,10 @@ class _EmpiricalCF(torch.autograd.Function):
     ) -> Any:
         ctx.save_for_backward(samples, nodes, weights)
         ctx.step = step
+        if _has_kernels(samples):
+            from levyjepa.ecf import kernels
+
+            return kernels.sums(samples, nodes, step is not None, weights)
         share = 1 / samples.shape[-1] if weights is None else 1.0
         with torch.autocast(samples.device.type, enabled=False):
             compiling = torch.compiler.is_compiling()
@@ -76,6 +90,11 @@ class _EmpiricalCF(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_real: Tensor, grad_imaginary: Tensor) -> Any:
         samples, nodes, weights = ctx.saved_tensors
+        if _has_kernels(samples):
+            from levyjepa.ecf import kernels
+
+            given = samples, nodes, ctx.step is not None, weights, grad_real, grad_imaginary
+            return kernels.slopes(*given), None, None, None
         # d/dx of Re: -u sin(ux); of Im: u cos(ux).
         scale = nodes / samples.shape[-1] if weights is None else nodes
         on_cos, on_sin = grad_imaginary * scale, -grad_real * scale
