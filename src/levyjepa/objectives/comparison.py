@@ -64,14 +64,8 @@ class LevyTerm(nn.Module):
             self._distances(values[:, part], None if whole is None else whole[:, part], target)
             for part in self._positions(field)
         ]
-        distances, counts = (torch.cat(part) for part in zip(*results, strict=True))
-        present = counts > 0
-        readable = mask is not None and not (field.is_cuda or torch.compiler.is_compiling())
-        if readable and not present.any():
-            raise ValueError(
-                f"`mask` must leave a whole cell of {self.stencil} in some image, got none."
-            )
-        mean = (distances * present).sum() / present.sum().clamp_min(1)
+        distances, counts = zip(*results, strict=True)
+        mean = self._mean(torch.cat(distances), None if mask is None else torch.cat(counts))
         if not self.calibrated:
             return mean
         if self.pool == "batch":  # the null of n pooled images is 1/n of that of one
@@ -79,22 +73,36 @@ class LevyTerm(nn.Module):
         center, deviation = self._null(law, field.shape[1:-1], field.shape[-1])
         return ((mean - center) / deviation).clamp_min(0).to(field.dtype)
 
+    def _mean(self, distances: Tensor, counts: Tensor | None) -> Tensor:
+        """Return the mean over samples with at least one increment, all of them without counts."""
+        if counts is None:
+            return distances.mean()
+        present = counts > 0
+        readable = not (distances.is_cuda or torch.compiler.is_compiling())
+        if readable and not present.any():
+            raise ValueError(
+                f"`mask` must leave a whole cell of {self.stencil} in some image, got none."
+            )
+        return (distances * present).sum() / present.sum().clamp_min(1)
+
     def _distances(
         self, values: Tensor, whole: Tensor | None, target: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the statistic of every sample and its number of increments."""
-        samples, share = self._samples(values), None
-        counts = samples.new_full((len(samples), 1), samples.shape[1])
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the statistic of every sample and, with a mask, its number of increments."""
+        samples, share, counts = self._samples(values), None, None
         if whole is not None:
             share = self._samples(whole[..., None].expand_as(values)).to(samples.dtype)
             counts = share.sum(1, keepdim=True)
             share = share / counts.clamp_min(1)
         nodes, weights = self.get_buffer("nodes"), self.get_buffer("weights")
-        cf = torch.stack(empirical_cf(samples, nodes, self.step, share))
+        real, imaginary = empirical_cf(samples, nodes, self.step, share)
         if self.pool == "batch":
-            cf, counts = joint(cf, counts)
-        gap = (cf[0] - target.to(cf.dtype)) ** 2 + cf[1] ** 2
-        return 2 * (gap * weights.to(cf.dtype)).sum(-1), counts.squeeze(1)
+            size = samples.new_full((1, 1), samples.shape[1])
+            both = torch.stack([real, imaginary])
+            (real, imaginary), counts = joint(both, size if counts is None else counts)
+        gap = (real - target.to(real.dtype)) ** 2 + imaginary**2
+        distances = 2 * (gap * weights.to(real.dtype)).sum(-1)
+        return distances, None if counts is None else counts.squeeze(1)
 
     def _samples(self, x: Tensor) -> Tensor:
         """Return increments (B, n, C) grouped into samples (S, N)."""
