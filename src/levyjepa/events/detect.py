@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -41,68 +42,61 @@ def find_events(
         ValueError: No frames, or descriptors that are not finite.
     """
     checks.positive("false_alarms_per_hour", false_alarms_per_hour)
-    film, law, curve = _Film(embed), FilmLaw(), _Curve()
+    law, curve, last = FilmLaw(), _Curve(), None
+    rows: list[_Row] = []
     changes: list[_Change] = []
+    behind = 0  # rows that were decided on
     for batch in _batches(frames):
-        film.add(batch)
-        while film.ahead >= CORE + MARGIN:
-            changes += _decide(film, law, curve, CORE, false_alarms_per_hour)
-            film.forget()
-    if film.last is None:
+        rows += _describe(batch, embed)
+        last = batch[-1]
+        while len(rows) >= behind + CORE + MARGIN:
+            changes += _decide(rows, behind, CORE, law, curve, false_alarms_per_hour)
+            del rows[: behind + CORE - MARGIN]
+            behind = MARGIN
+    if last is None:
         raise ValueError("`frames` must hold a frame, got none.")
-    changes += _decide(film, law, curve, film.ahead, false_alarms_per_hour)
+    changes += _decide(rows, behind, len(rows) - behind, law, curve, false_alarms_per_hour)
     events = [
         change.event
-        for before, change in zip([None, *changes], changes, strict=False)
-        if before is None or not change.continues(before)
+        for k, change in enumerate(changes)
+        if k == 0 or not change.continues(changes[k - 1])
     ]
-    return Events(_shots(events, film), events, np.array(curve.values), curve.stretch)
+    end = last.time + (last.duration or _spacing(rows))
+    edges = [(0, 0.0), *((event.frame, event.time) for event in events), (last.index + 1, end)]
+    shots = [Shot(a, b, start, stop) for (a, start), (b, stop) in pairwise(edges)]
+    return Events(shots, events, np.array(curve.values), curve.stretch)
 
 
-class _Film:
-    """The frames in memory: `behind` that were decided on, and what is ahead."""
+class _Row(NamedTuple):
+    """What is remembered of a frame."""
 
-    def __init__(self, embed: Embed | None) -> None:
-        self.embed = embed
-        self.behind = 0
-        self.last: Frame | None = None
-        self.frames: list[tuple[int, float]] = []  # number and time
-        self.black = np.zeros(0, bool)
-        self.descriptors = self.pictures = np.zeros((0, 0), np.float32)
+    index: int
+    time: float
+    black: bool
+    picture: np.ndarray
+    descriptor: np.ndarray
 
-    @property
-    def ahead(self) -> int:
-        return len(self.frames) - self.behind
 
-    @property
-    def spacing(self) -> float:
-        """Mean seconds from a frame to the next."""
-        return (self.frames[-1][1] - self.frames[0][1]) / max(len(self.frames) - 1, 1)
+def _describe(batch: list[Frame], embed: Embed | None) -> list[_Row]:
+    reduced = np.stack([small(frame.image) for frame in batch])
+    if embed is None:
+        descriptors = colors(reduced)
+    else:
+        descriptors = np.asarray(embed(np.stack([frame.image for frame in batch])), np.float32)
+        if not np.isfinite(descriptors).all():
+            raise ValueError("`embed` must give finite descriptors, got NaN or infinity.")
+        norm = np.linalg.norm(descriptors, axis=1, keepdims=True)
+        descriptors = descriptors / np.maximum(norm, 1e-12)
+    pictures = brightness(reduced)
+    black = pictures.max(1) < BLACK
+    pictures -= pictures.mean(1, keepdims=True)
+    parts = zip(batch, black.tolist(), pictures, descriptors, strict=True)
+    return [_Row(frame.index, frame.time, *rest) for frame, *rest in parts]
 
-    def add(self, batch: list[Frame]) -> None:
-        self.last = batch[-1]
-        reduced = np.stack([small(frame.image) for frame in batch])
-        if self.embed is None:
-            new = colors(reduced)
-        else:
-            new = np.asarray(self.embed(np.stack([frame.image for frame in batch])), np.float32)
-            if not np.isfinite(new).all():
-                raise ValueError("`embed` must give finite descriptors, got NaN or infinity.")
-            new = new / np.maximum(np.linalg.norm(new, axis=1, keepdims=True), 1e-12)
-        pictures = brightness(reduced)
-        self.black = np.concatenate([self.black, pictures.max(1) < BLACK])
-        pictures = pictures - pictures.mean(1, keepdims=True)
-        more = len(self.frames) > 0
-        self.descriptors = np.concatenate([self.descriptors, new]) if more else new
-        self.pictures = np.concatenate([self.pictures, pictures]) if more else pictures
-        self.frames += [(frame.index, frame.time) for frame in batch]
 
-    def forget(self) -> None:
-        old = self.behind + CORE - MARGIN
-        self.behind = MARGIN
-        del self.frames[:old]
-        self.black, self.descriptors = self.black[old:], self.descriptors[old:]
-        self.pictures = self.pictures[old:]
+def _spacing(rows: list[_Row]) -> float:
+    """Mean seconds from a frame to the next."""
+    return (rows[-1].time - rows[0].time) / max(len(rows) - 1, 1)
 
 
 class _Curve:
@@ -143,21 +137,22 @@ class _Change:
 
 
 def _decide(
-    film: _Film, law: FilmLaw, curve: _Curve, core: int, false_alarms: float
+    rows: list[_Row], start: int, core: int, law: FilmLaw, curve: _Curve, false_alarms: float
 ) -> list[_Change]:
-    """Find the changes at the first `core` frames ahead, from which the law then learns."""
-    size, start, stop = len(film.frames), film.behind, film.behind + core
-    distance = _distances(film.descriptors)
+    """Find the changes at `core` rows from `start` on, from which the law then learns."""
+    size, stop = len(rows), start + core
+    _, _, black, pictures, descriptors = map(np.array, zip(*rows, strict=True))
+    distance = _distances(descriptors)
     lasting, steps = _lasting(distance), np.diagonal(distance, 1)
-    dark = np.convolve(film.black, np.ones(2 * LAGS[-1] + 1))[LAGS[-1] : size + LAGS[-1]] > 0
-    cells = len(LAGS) * 3600 / film.spacing if film.spacing > 0 else 0.0  # in an hour
+    dark = np.convolve(black, np.ones(2 * LAGS[-1] + 1))[LAGS[-1] : size + LAGS[-1]] > 0
+    cells = len(LAGS) * 3600 / (_spacing(rows) or 0.04)  # in an hour
     highest, changes = np.zeros(size), []
     for lag in LAGS:
         if lag >= size:
             break
         lengths = np.diagonal(lasting, lag).astype(np.float64)
         if lag > 1:
-            lengths = lengths * _straight(film.pictures, lag)
+            lengths = lengths * _straight(pictures, lag)
         lengths = np.maximum(lengths, UNIT)
         volumes = _volumes(steps, lag)
         probability, factor = law.jumps(lengths, volumes)
@@ -165,7 +160,7 @@ def _decide(
         middles = highest[first : first + len(lengths)]
         np.maximum(middles, probability, out=middles)
         for k in np.nonzero(factor * false_alarms >= cells)[0].tolist():
-            event = Event(*film.frames[k + first], float(probability[k]))
+            event = Event(*rows[k + first][:2], float(probability[k]))
             changes.append(_Change(event, lag, lengths[k], bool(dark[k + first])))
         if lag == 1:
             unit_lengths = (lengths / np.sqrt(volumes))[max(start - 1, 0) : stop - 1]
@@ -176,9 +171,11 @@ def _decide(
     curve.add(highest[start:stop])
     if size > 1:
         law.learn(unit_lengths)
-    numbers = range(film.frames[start][0], film.frames[start][0] + core)
-    kept.sort(key=lambda change: change.event.frame)
-    return [change for change in kept if change.event.frame in numbers]
+    here = range(rows[start].index, rows[start].index + core)
+    return sorted(
+        (change for change in kept if change.event.frame in here),
+        key=lambda change: change.event.frame,
+    )
 
 
 def _distances(descriptors: np.ndarray) -> np.ndarray:
@@ -227,14 +224,3 @@ def _batches(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
     rest = iter(frames)
     for first in rest:
         yield list(chain([first], islice(rest, BATCH - 1)))
-
-
-def _shots(events: list[Event], film: _Film) -> list[Shot]:
-    assert film.last is not None
-    end = film.last.time + (film.last.duration or film.spacing)
-    starts = [(0, 0.0), *((event.frame, event.time) for event in events)]
-    ends = [*starts[1:], (film.last.index + 1, end)]
-    return [
-        Shot(start, stop, begin, finish)
-        for (start, begin), (stop, finish) in zip(starts, ends, strict=True)
-    ]
