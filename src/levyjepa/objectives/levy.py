@@ -16,7 +16,7 @@ from levyjepa.laws import (
     Law,
     Pinned,
 )
-from levyjepa.objectives.comparison import CELLS, POOLS, LevyTerm
+from levyjepa.objectives.stencil_term import CELLS, POOLS, StencilTerm
 from levyjepa.objectives.directions import random_directions, random_rotation
 
 
@@ -112,7 +112,7 @@ class LevyRegularizer(nn.Module):
             raise TypeError(f"`quadrature` must be a function or None, got {quadrature!r}.")
         rule_of = quadrature or (lambda law, volume: equispaced(law, volume=volume))
         self.terms = nn.ModuleList(
-            LevyTerm(
+            StencilTerm(
                 law,
                 stencil,
                 rule_of(law, stencil.volume),

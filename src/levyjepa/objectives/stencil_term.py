@@ -16,7 +16,7 @@ CELLS = ("overlapping", "one", "every")
 POOLS = ("image", "channel", "batch")
 
 
-class LevyTerm(nn.Module):
+class StencilTerm(nn.Module):
     """The mean statistic of a batch of fields, one of the terms that `LevyRegularizer` averages.
 
     Args:
