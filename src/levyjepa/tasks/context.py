@@ -44,12 +44,12 @@ class Context:
     @cached_property
     def train(self) -> Features:
         """The training split."""
-        return self.features.read("train")[self.subject.name]
+        return self.features.read("train", self.subject.name)
 
     @cached_property
     def test(self) -> Features:
         """The test split; the training split where there is none."""
-        return self.features.read(self.features.test_split)[self.subject.name]
+        return self.features.read(self.features.test_split, self.subject.name)
 
     @property
     def law(self) -> Law | None:

@@ -98,7 +98,7 @@ class FeatureCache:
         self.device, self.seed, self.views = device, seed, views
         self.patch_size, self.progress = patch_size, progress
         self.shared: dict[str, Any] = {}  # what tasks compute once for all subjects
-        self._splits: dict[str, dict[str, Features] | Exception] = {}
+        self._splits: dict[str, dict[str, Features | Exception]] = {}
 
     @property
     def test_split(self) -> str:
@@ -124,24 +124,24 @@ class FeatureCache:
         """Return uint8 pixels as encoders take them."""
         return normalize(images, *self.statistics)
 
-    def read(self, split: str) -> dict[str, Features]:
-        """Return the features of a split, "train" or "test", by subject.
+    def read(self, split: str, subject: str) -> Features:
+        """Return the features of a split, "train" or "test", as one subject sees it.
 
         Raises:
-            ValueError: No image can be decoded; whatever an encoder or the data raises, too.
+            Exception: Whatever the data or the subject's encoder raises, at each call.
         """
         if split not in self._splits:
             self.progress(f"features of the {split} split")
             try:
                 self._splits[split] = self._read(split)
             except Exception as error:  # not tried again by the next task
-                self._splits[split] = error
-        found = self._splits[split]
+                self._splits[split] = {each.name: error for each in self.subjects}
+        found = self._splits[split][subject]
         if isinstance(found, Exception):
             raise found
         return found
 
-    def _read(self, split: str) -> dict[str, Features]:
+    def _read(self, split: str) -> dict[str, Features | Exception]:
         source, dataset = self.source, getattr(self.source, split)
         views = self.views if split == self.test_split else None
         views = views if views is not None and views.groups[0].count > 1 else None
@@ -166,6 +166,7 @@ class FeatureCache:
         images: list[Tensor] = []
         masks: list[Tensor] = []
         parts: dict[str, list[dict[str, Tensor]]] = {s.name: [] for s in self.subjects}
+        failed: dict[str, Exception] = {}
         for batch in loader:
             corrupt += batch.corrupt
             if batch.images is None:
@@ -175,7 +176,10 @@ class FeatureCache:
                 pairs = colors(batch.views.to(self.device), generator)
             inputs = self.normalize(batch.images.to(self.device))
             for subject in self.subjects:
-                parts[subject.name].append(self._encode(subject, inputs, batch.kept, pairs))
+                try:
+                    parts[subject.name].append(self._encode(subject, inputs, batch.kept, pairs))
+                except Exception as error:  # the others go on
+                    failed[subject.name] = error
             rows += [len(labels) + i for i in batch.kept]
             labels, names = labels + batch.labels, names + batch.names
             scenes += batch.scenes
@@ -194,7 +198,10 @@ class FeatureCache:
             "masks": torch.cat(masks) if masks else None,
             "scenes": tuple(scenes),
         }
-        return {name: _gather(some, common) for name, some in parts.items()}
+        return {
+            name: failed[name] if name in failed else _gather(some, common)
+            for name, some in parts.items()
+        }
 
     def _encode(
         self, subject: Subject, inputs: Tensor, rows: list[int], pairs: Tensor | None

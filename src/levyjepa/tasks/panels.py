@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import matplotlib as mpl
 import numpy as np
@@ -66,6 +66,7 @@ def tiles(
     for number, row in enumerate(rows):
         y -= steps[number]
         for column, tile in enumerate(row):
+            tile = replace(tile, title=_shorten(tile.title, int(14 * wide)))
             show(ax, tile, (margin + (column + 0.03) * wide, y, 0.94 * wide, tall))
         if number < len(labels):
             ax.text(0, y + tall / 2, labels[number], fontsize=8, color=GRAY, va="center")
@@ -207,9 +208,12 @@ def evenly(size: int, number: int) -> list[int]:
 
 
 def class_name(classes: Sequence[str], label: int) -> str:
-    """Return the name of a label, shortened; empty without one."""
-    name = str(classes[label]) if 0 <= label < len(classes) else ""
-    return name if len(name) <= 12 else f"{name[:11]}…"
+    """Return the name of a label, empty without one."""
+    return str(classes[label]) if 0 <= label < len(classes) else ""
+
+
+def _shorten(words: str, length: int) -> str:
+    return words if len(words) <= length else f"{words[: length - 1]}…"
 
 
 def _discs(strength: np.ndarray, box: tuple[float, float, float, float]) -> PatchCollection:
