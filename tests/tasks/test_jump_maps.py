@@ -6,8 +6,8 @@ import torch
 from levyjepa.inference import jump_probability
 from levyjepa.lattice import box, line, sample_sheet
 from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps, StudentTJumps
-from levyjepa.tasks.builtin.jump_task import expected_jumps
 from levyjepa.tasks.jump_maps import (
+    expected_jumps,
     increment_map,
     increment_pixels,
     jump_map,

@@ -1,5 +1,6 @@
 """Where a field of tokens jumps: at each patch corner, at each edge, at each pixel."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -10,7 +11,7 @@ from torch.nn.functional import grid_sample
 from levyjepa.checks import count, floating
 from levyjepa.inference import jump_probability
 from levyjepa.lattice import Stencil, box, increments, line
-from levyjepa.laws import Law
+from levyjepa.laws import CompoundPoisson, Law
 
 CORNERS_AND_EDGES = (box(2), line(2, 0), line(2, 1))
 
@@ -140,6 +141,19 @@ def lay(values: Tensor, stencil: Stencil, grid: Sequence[int], size: Sequence[in
     rows, columns = torch.meshgrid(*axes, indexing="ij")
     places = torch.stack([columns, rows], -1).to(values).expand(len(values), -1, -1, -1)
     return grid_sample(values[:, None], places, padding_mode="border", align_corners=True)[:, 0]
+
+
+def expected_jumps(law: Law, stencil: Stencil | None = None) -> float | None:
+    """Return the share of cells in which a law has at least one jump; None if it names no jumps.
+
+    Args:
+        law: Of increments.
+        stencil: Of the cells; box(2) if None.
+    """
+    volume = 1.0 if stencil is None else stencil.volume
+    parts = [part for part in law.modules() if isinstance(part, CompoundPoisson)]
+    rate = sum(float(part.rate) for part in parts)
+    return -math.expm1(-rate * volume) if rate else None
 
 
 def _largest(

@@ -8,10 +8,10 @@ from matplotlib.ticker import MaxNLocator
 from scipy import stats
 from torch import Tensor
 
-from levyjepa.lattice import Stencil, box, increments
-from levyjepa.laws import CompoundPoisson, Law
+from levyjepa.lattice import box, increments
+from levyjepa.laws import Law
 from levyjepa.tasks.context import Context
-from levyjepa.tasks.jump_maps import increment_map, jump_map
+from levyjepa.tasks.jump_maps import expected_jumps, increment_map, jump_map
 from levyjepa.tasks.panels import (
     COLOR,
     GRAY,
@@ -66,19 +66,6 @@ def jumps(context: Context) -> list[Score]:
         )
     ]
     return scores + _probabilities(field, law, rescale)
-
-
-def expected_jumps(law: Law, stencil: Stencil | None = None) -> float | None:
-    """Return the share of cells in which a law has at least one jump; None if it names no jumps.
-
-    Args:
-        law: Of increments.
-        stencil: Of the cells; box(2) if None.
-    """
-    volume = 1.0 if stencil is None else stencil.volume
-    parts = [part for part in law.modules() if isinstance(part, CompoundPoisson)]
-    rate = sum(float(part.rate) for part in parts)
-    return -math.expm1(-rate * volume) if rate else None
 
 
 def _probabilities(field: Tensor, law: Law, rescale: bool) -> list[Score]:
