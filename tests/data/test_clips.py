@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from levyjepa.data import Photometric, open_source, test_loader, train_loader
-from levyjepa.data.clips import ClipCrops, middle
+from levyjepa.data.clips import crop_clip, middle
 from levyjepa.data.settings import ViewGroup, ViewsSettings
 from levyjepa.data.video import MemoryVideo, UnreadableVideoError, Video
 from levyjepa.data.views import Crops, generator_of
@@ -24,9 +24,11 @@ def ramp(frames: int, size: int = 8) -> MemoryVideo:
     return MemoryVideo(values.expand(frames, 3, size, size).contiguous())
 
 
-def crops(length: int, stride: int = 1, **groups) -> ClipCrops:
+def drawn(video, key, length: int, stride: int = 1, **groups):
+    """Views and valid frames of one group."""
     views = ViewsSettings(groups=[ViewGroup(scale=(0.3, 1.0), **groups)], **PLAIN)
-    return ClipCrops(Crops(views, 8), length, stride)
+    (views,), (valid,) = crop_clip(Crops(views, 8), video, (length, stride, None), key)
+    return views, valid
 
 
 def numbers(view: torch.Tensor) -> list[int]:
@@ -35,21 +37,20 @@ def numbers(view: torch.Tensor) -> list[int]:
 
 
 def test_views_share_a_random_clip_that_key_and_epoch_decide():
-    draw = crops(3, stride=4, count=2)
     starts = []
     for key in [(0, 0, 0), (0, 0, 0), (0, 1, 0), (1, 0, 0), (0, 0, 1)]:
-        drawn = draw(ramp(30), key)
-        first, second = map(numbers, drawn.views[0])
+        views, valid = drawn(ramp(30), key, 3, stride=4, count=2)
+        first, second = map(numbers, views)
         assert first == second == [first[0], first[0] + 4, first[0] + 8]
-        assert drawn.valid[0].all()
+        assert valid.all()
         starts.append(first[0])
     assert starts[0] == starts[1]
     assert len(set(starts[1:])) > 2
 
 
 def test_views_of_fewer_frames_are_windows_of_their_own():
-    drawn = crops(12, count=8, frames=4)(ramp(12), (0, 0, 0))
-    windows = [numbers(view) for view in drawn.views[0]]
+    views, _ = drawn(ramp(12), (0, 0, 0), 12, count=8, frames=4)
+    windows = [numbers(view) for view in views]
     assert all(view == list(range(view[0], view[0] + 4)) for view in windows)
     assert len({view[0] for view in windows}) > 3
 
@@ -57,15 +58,15 @@ def test_views_of_fewer_frames_are_windows_of_their_own():
 def test_frames_of_a_view_are_cropped_alike_and_views_differently():
     image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
     still = MemoryVideo(image.expand(5, 3, 32, 32).contiguous())
-    one, other = crops(5, count=2)(still, (3, 0, 0)).views[0]
+    one, other = drawn(still, (3, 0, 0), 5, count=2)[0]
     assert (one == one[:1]).all()
     assert (one != other).any()
 
 
 def test_a_clip_longer_than_its_video_repeats_the_last_frame_and_says_so():
-    drawn = crops(5, count=1)(ramp(3), (0, 0, 0))
-    assert numbers(drawn.views[0][0]) == [0, 1, 2, 2, 2]
-    assert drawn.valid[0].tolist() == [[True, True, True, False, False]]
+    views, valid = drawn(ramp(3), (0, 0, 0), 5, count=1)
+    assert numbers(views[0]) == [0, 1, 2, 2, 2]
+    assert valid.tolist() == [[True, True, True, False, False]]
     assert middle(ramp(3), 5)[:, 0, 0, 0].tolist() == [0, 1, 2, 2, 2]
     assert middle(ramp(9), 3, 2)[:, 0, 0, 0].tolist() == [2, 4, 6]
 

@@ -1,7 +1,6 @@
 """Clips of videos: which frames, and views of them that are cropped alike through time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -12,52 +11,45 @@ from torchvision.transforms.v2.functional import InterpolationMode, rotate
 from levyjepa.data.video import Footage
 from levyjepa.data.views import Crops
 
-
-@dataclass(frozen=True)
-class ClipViews:
-    """Views of one clip, for each group of views."""
-
-    views: tuple[Tensor, ...]  # (count, T, 3, size, size) uint8
-    valid: tuple[Tensor, ...]  # (count, T) bool, False beyond the video's end
+Groups = tuple[Tensor, ...]  # a tensor for each group of views
 
 
-class ClipCrops:
-    """Views of a random clip of a video.
+def crop_clip(
+    crops: Crops,
+    video: Footage,
+    timing: tuple[int, int, float | None],
+    key: Sequence[int],
+) -> tuple[Groups, Groups]:
+    """Draw a random clip of a video and views of it: a pure function of video and key.
 
     All views are of one clip. A view's crop, flip and rotation are the same in all its frames.
     Views of a group with fewer `frames` begin at random frames of the clip.
 
     Args:
         crops: How frames are cropped.
-        frames: Frames of a clip.
-        stride: Frames from one frame of a clip to the next.
-        rate: Frames per second of a clip, in place of `stride`.
+        video: Where the clip is from.
+        timing: Frames of a clip, stride and rate, as of `Footage.clip`.
+        key: Integers of at least 0, as (seed, epoch, index).
+
+    Returns:
+        For each group, views (count, T, 3, size, size) uint8; and (count, T) bool, False beyond the
+        video's end.
     """
-
-    def __init__(
-        self, crops: Crops, frames: int, stride: int = 1, rate: float | None = None
-    ) -> None:
-        self.crops, self.frames, self.stride, self.rate = crops, frames, stride, rate
-
-    def __call__(self, video: Footage, key: Sequence[int]) -> ClipViews:
-        """Draw a clip and its views: a pure function of video and key, as (seed, epoch, index)."""
-        random = np.random.default_rng(key)
-        timing = self.frames, self.stride, self.rate
-        clip = video.clip(int(random.integers(video.starts(*timing))), *timing)
-        views, valid = [], []
-        for group in self.crops.settings.groups:
-            length = group.frames or self.frames
-            crops, real = [], []
-            for _ in range(group.count):
-                start = int(random.integers(self.frames - length + 1))
-                part = slice(start, start + length)
-                frames = clip.frames[part]
-                turned = partial(rotate, frames, interpolation=InterpolationMode.BILINEAR)
-                crops.append(self.crops.crop(frames, turned, group, random))
-                real.append(clip.valid[part])
-            views.append(torch.stack(crops))
-            valid.append(torch.stack(real))
-        return ClipViews(tuple(views), tuple(valid))
+    random = np.random.default_rng(key)
+    clip = video.clip(int(random.integers(video.starts(*timing))), *timing)
+    views, valid = [], []
+    for group in crops.settings.groups:
+        length = group.frames or timing[0]
+        cropped, real = [], []
+        for _ in range(group.count):
+            start = int(random.integers(timing[0] - length + 1))
+            frames = clip.frames[start : start + length]
+            turned = partial(rotate, frames, interpolation=InterpolationMode.BILINEAR)
+            cropped.append(crops.crop(frames, turned, group, random))
+            real.append(clip.valid[start : start + length])
+        views.append(torch.stack(cropped))
+        valid.append(torch.stack(real))
+    return tuple(views), tuple(valid)
 
 
 def middle(video: Footage, frames: int, stride: int = 1, rate: float | None = None) -> Tensor:

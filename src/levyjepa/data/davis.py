@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,26 +11,13 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from levyjepa.data.digit_clips import DigitClip
 from levyjepa.data.images import CorruptImageError, Images
 from levyjepa.data.masks import read_ids
 
 RESOLUTION = "480p"
 YEARS = "2017", "2016", RESOLUTION  # folders of ImageSets that may hold a list
 VOID = 255
-
-
-class MaskedClip(Protocol):
-    """A clip whose masks are known, such as a `DigitClip`."""
-
-    @property
-    def frames(self) -> Tensor:
-        """(T, 3, H, W) uint8."""
-        ...
-
-    @property
-    def masks(self) -> Tensor:
-        """(T, H, W) uint8."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -43,11 +29,7 @@ class VideoSequence:
     annotations: tuple[Path, ...]  # one for each image, whether the file exists or not
 
     def frames(self) -> Tensor:
-        """Read the frames, (T, 3, H, W) uint8.
-
-        Raises:
-            ValueError: A frame can't be decoded, or their sizes differ.
-        """
+        """Read the frames, (T, 3, H, W) uint8, or raise `ValueError`."""
         images = Images(self.images)
         try:
             frames = [F.pil_to_tensor(images[t][0]) for t in range(len(images))]
@@ -62,10 +44,10 @@ class VideoSequence:
             FileNotFoundError: The first frame has none.
             ValueError: One can't be read.
         """
-        if not self.annotations[0].is_file():
+        first = self.annotations[0]
+        if not first.is_file():
             raise FileNotFoundError(
-                f"{self.name} must have a mask of its first frame; there is no "
-                f"{self.annotations[0]}."
+                f"{self.name} must have a mask of its first frame; there is no {first}."
             )
         files = {t: path for t, path in enumerate(self.annotations) if path.is_file()}
         return {t: self._ids(path) for t, path in files.items()}
@@ -125,10 +107,22 @@ def open_davis(root: str | Path, subset: str = "val") -> tuple[VideoSequence, ..
     names = dict.fromkeys(Path(line).parent.name if "/" in line else line for line in lines)
     if not names:
         raise ValueError(f"{path} must name at least one sequence, got none.")
-    return tuple(_sequence(root, name) for name in names)
+    images = {
+        name: sorted((root / "JPEGImages" / RESOLUTION / name).glob("*.jpg")) for name in names
+    }
+    if missing := [name for name in names if not images[name]]:
+        raise FileNotFoundError(
+            f"{missing[0]} must hold frames; there is no *.jpg in "
+            f"{root / 'JPEGImages' / RESOLUTION / missing[0]}."
+        )
+    masks = root / "Annotations" / RESOLUTION
+    return tuple(
+        VideoSequence(name, tuple(files), tuple(masks / name / f"{p.stem}.png" for p in files))
+        for name, files in images.items()
+    )
 
 
-def write_clips(clips: Iterable[MaskedClip], root: str | Path, subset: str = "val") -> None:
+def write_clips(clips: Iterable[DigitClip], root: str | Path, subset: str = "val") -> None:
     """Write clips as sequences 00000, 00001, ... of a folder in DAVIS 2017's layout.
 
     Frames are JPEGs of quality 95 without chroma subsampling.
@@ -186,12 +180,3 @@ def _read_mask(path: Path) -> Tensor:
     if not path.is_file():
         raise FileNotFoundError(f"There is no mask {path}.")
     return torch.from_numpy(read_ids(path, path.name))
-
-
-def _sequence(root: Path, name: str) -> VideoSequence:
-    folder = root / "JPEGImages" / RESOLUTION / name
-    images = tuple(sorted(folder.glob("*.jpg")))
-    if not images:
-        raise FileNotFoundError(f"{name} must hold frames; there is no *.jpg in {folder}.")
-    annotations = root / "Annotations" / RESOLUTION / name
-    return VideoSequence(name, images, tuple(annotations / f"{path.stem}.png" for path in images))

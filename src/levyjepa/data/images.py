@@ -10,10 +10,7 @@ from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
 UNLABELED = -1
-ORIENTATION, SIDEWAYS = (
-    0x0112,
-    (5, 6, 7, 8),
-)  # EXIF's tag; values that swap the sides
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's tag; values that swap the sides
 
 
 class CorruptImageError(ValueError):
@@ -28,8 +25,8 @@ class Images(Dataset):
     """A map-style dataset of (PIL RGB image, label).
 
     Args:
-        records: A sequence that gives, for each image, a path, a uint8 array (H, W) or (H, W, 3),
-            or a dict of `bytes` or `path`, as an undecoded image column of Hugging Face does.
+        records: A sequence of paths, of uint8 arrays (H, W) or (H, W, 3), or of dicts of `bytes` or
+            `path`, as an undecoded image column of Hugging Face gives.
         labels: One for each record, -1 where there is none; None: there are none.
         what: What messages call an image that has no path, before its index.
     """
@@ -43,14 +40,9 @@ class Images(Dataset):
         return len(self.records)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        """Decode an image.
-
-        Raises:
-            CorruptImageError: It can't be decoded.
-        """
-        record = self.records[index]
+        """Decode an image, or raise `CorruptImageError`."""
         try:
-            image = to_rgb(ImageOps.exif_transpose(open_image(record)))
+            image = to_rgb(ImageOps.exif_transpose(open_image(self.records[index])))
         except Exception as error:  # Pillow's errors have no common base
             raise CorruptImageError(self.name(index)) from error
         return image, UNLABELED if self.labels is None else self.labels[index]
@@ -62,18 +54,13 @@ class Images(Dataset):
         return str(path) if isinstance(path, (str, Path)) else f"{self.what} {index}"
 
     def size(self, index: int) -> tuple[int, int]:
-        """Return an image's (height, width), read from its header.
-
-        Raises:
-            CorruptImageError: It can't be read.
-        """
+        """Return an image's (height, width) from its header, or raise `CorruptImageError`."""
         try:
             image = open_image(self.records[index])
-            width, height = image.size
             sideways = image.getexif().get(ORIENTATION) in SIDEWAYS
         except Exception as error:  # Pillow's errors have no common base
             raise CorruptImageError(self.name(index)) from error
-        return (width, height) if sideways else (height, width)
+        return (image.width, image.height) if sideways else (image.height, image.width)
 
 
 class Tally:
@@ -84,11 +71,7 @@ class Tally:
         self.names: set[str] = set()
 
     def add(self, names: Iterable[str]) -> None:
-        """Count names, each once.
-
-        Raises:
-            TooManyCorruptError: They are more than 1 % of the dataset.
-        """
+        """Count names, each once, or raise `TooManyCorruptError`."""
         self.names.update(names)
         if len(self.names) > 0.01 * self.size:
             raise TooManyCorruptError(
@@ -106,7 +89,7 @@ def open_image(record: Any) -> Image.Image:
         return Image.fromarray(record)
     if isinstance(record, dict):
         content = record.get("bytes")
-        return Image.open(record["path"] if content is None else io.BytesIO(content))
+        record = record["path"] if content is None else io.BytesIO(content)
     return Image.open(record)
 
 

@@ -1,9 +1,8 @@
 """Batches, in an order that is a pure function of the seed and the epoch."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,31 +11,30 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms.v2 import functional as F
 
-from levyjepa.data.clips import ClipCrops, ClipViews, middle
+from levyjepa.data.clips import Groups, crop_clip, middle
 from levyjepa.data.images import CorruptImageError, TooManyCorruptError, to_rgb
 from levyjepa.data.settings import DataSettings, ViewsSettings
-from levyjepa.data.source import Source, check_label, item_name
+from levyjepa.data.source import Source, check_label
 from levyjepa.data.views import Batch, Crops
 
 
-@dataclass(frozen=True)
-class TestBatch:
+class TestBatch(NamedTuple):
     """Whole images.
 
     `images` is (B, 3, s, s) uint8, of clips (B, T, 3, s, s), `labels` (B,) int64; `corrupt` names
     the images that can't be decoded and are not among the B.
     """
 
-    __test__ = False  # no test for pytest
-
     images: Tensor
     labels: Tensor
     corrupt: tuple[str, ...] = ()
 
+    __test__ = False  # no test for pytest
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "TestBatch":
         """Return the batch on `device`."""
-        images = self.images.to(device, non_blocking=non_blocking)
-        return TestBatch(images, self.labels.to(device, non_blocking=non_blocking), self.corrupt)
+        images, labels = (tensor.to(device, non_blocking=non_blocking) for tensor in self[:2])
+        return TestBatch(images, labels, self.corrupt)
 
 
 def train_loader(
@@ -69,7 +67,7 @@ def train_loader(
             f"images or clips{ranks}, got {data.batch_size}."
         )
     return DataLoader(
-        _Views(source, crops_of(views, data), seed),
+        _Items(partial(_cropped, source, views, data, seed), size),
         batch_sampler=Order(size, data.batch_size, seed, rank, world_size, start),
         num_workers=data.workers,
         persistent_workers=data.workers > 0,
@@ -84,25 +82,16 @@ def test_loader(dataset: Any, data: DataSettings) -> DataLoader:
     Of a video, it is the clip in the middle.
     """
     shape = (3, data.image_size, data.image_size)
-    shape = shape if data.frames is None else (data.frames, *shape)
     return DataLoader(
-        _Whole(dataset, data),
+        _Items(partial(_whole, dataset, data), len(dataset)),
         batch_size=data.batch_size,
         num_workers=data.workers,
         pin_memory=torch.cuda.is_available(),
-        collate_fn=partial(_collate_whole, shape=shape),
+        collate_fn=partial(_collate_whole, (data.frames, *shape) if data.frames else shape),
     )
 
 
 test_loader.__test__ = False  # pyright: ignore
-
-
-def crops_of(views: ViewsSettings, data: DataSettings) -> Crops | ClipCrops:
-    """Return what crops images, or clips where `data.frames` is a number."""
-    crops = Crops(views, data.image_size)
-    if data.frames is None:
-        return crops
-    return ClipCrops(crops, data.frames, data.stride, data.rate)
 
 
 def two_views(
@@ -120,9 +109,23 @@ def two_views(
         (3, size, size) uint8 each, of video (T, 3, size, size); colors untouched.
     """
     first = views.groups[0].replace(count=2)
-    crops = crops_of(views.model_copy(update={"groups": [first]}), data)(item, key)
-    one, other = crops.views[0] if isinstance(crops, ClipViews) else crops[0]
-    return one, other
+    crops, _ = _crops(item, views.model_copy(update={"groups": [first]}), data, key)
+    return crops[0][0], crops[0][1]
+
+
+def whole(image: Image.Image | np.ndarray | Tensor, size: int) -> Tensor:
+    """Resize the short side of an image, or of frames, to `size` and crop the center square.
+
+    Args:
+        image: A PIL image, an array (H, W, 3) of uint8, or a tensor (..., 3, H, W) of uint8.
+        size: Pixels.
+
+    Returns:
+        (..., 3, size, size) uint8.
+    """
+    pixels = image if isinstance(image, Tensor) else F.pil_to_tensor(to_rgb(image))
+    resized: Any = F.resize(pixels, [size], antialias=True)
+    return F.center_crop(resized, [size, size])
 
 
 class Order(Sampler[list[tuple[int, int]]]):
@@ -133,9 +136,9 @@ class Order(Sampler[list[tuple[int, int]]]):
         size: int,
         batch_size: int,
         seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        start: tuple[int, int] = (0, 0),
+        rank: int,
+        world_size: int,
+        start: tuple[int, int],
     ) -> None:
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.rank, self.world_size = rank, world_size
@@ -158,81 +161,71 @@ class Order(Sampler[list[tuple[int, int]]]):
             yield [(self.epoch, int(index)) for index in chosen]
 
 
-class _Views(Dataset):
-    def __init__(self, source: Source, crops: Crops | ClipCrops, seed: int) -> None:
-        self.images, self.classes = source.train, len(source.classes)
-        self.crops, self.seed = crops, seed
+class _Items(Dataset):
+    """`load(key)`; where an image can't be decoded, its name."""
 
-    def __getitem__(self, key: tuple[int, int]) -> Any:
-        epoch, index = key
-        try:
-            image, label = self.images[index]
-            views = self.crops(image, (self.seed, epoch, index))
-        except CorruptImageError as error:
-            return str(error)
-        return views, check_label(label, self.classes, item_name(self.images, index))
-
-
-class _Whole(Dataset):
-    def __init__(self, images: Any, data: DataSettings) -> None:
-        self.images, self.data = images, data
+    def __init__(self, load: Callable[[Any], Any], size: int) -> None:
+        self.load, self.size = load, size
 
     def __len__(self) -> int:
-        return len(self.images)
+        return self.size
 
-    def __getitem__(self, index: int) -> Any:
-        data = self.data
+    def __getitem__(self, key: Any) -> Any:
         try:
-            image, label = self.images[index]
-            if data.frames is not None:
-                image = middle(image, data.frames, data.stride, data.rate)
+            return self.load(key)
         except CorruptImageError as error:
             return str(error)
-        return whole(image, data.image_size), int(label)
 
 
-def whole(image: Image.Image | np.ndarray | Tensor, size: int) -> Tensor:
-    """Resize the short side of an image, or of frames, to `size` and crop the center square.
-
-    Args:
-        image: A PIL image, an array (H, W, 3) of uint8, or a tensor (..., 3, H, W) of uint8.
-        size: Pixels.
-
-    Returns:
-        (..., 3, size, size) uint8.
-    """
-    pixels = image if isinstance(image, Tensor) else F.pil_to_tensor(to_rgb(image))
-    resized: Any = F.resize(pixels, [size], antialias=True)
-    return F.center_crop(resized, [size, size])
+def _crops(
+    item: Any, views: ViewsSettings, data: DataSettings, key: Sequence[int]
+) -> tuple[Groups, Groups]:
+    crops = Crops(views, data.image_size)
+    if data.frames is None:
+        return crops(item, key), ()
+    return crop_clip(crops, item, (data.frames, data.stride, data.rate), key)
 
 
-def _part(items: list[Any]) -> tuple[list[Any], tuple[str, ...]]:
-    """Items, and the names of corrupt ones."""
-    good = [item for item in items if not isinstance(item, str)]
-    return good, tuple(item for item in items if isinstance(item, str))
+def _cropped(
+    source: Source, views: ViewsSettings, data: DataSettings, seed: int, key: tuple[int, int]
+) -> tuple[Groups, Groups, int]:
+    epoch, index = key
+    item, label = source.train[index]
+    crops = _crops(item, views, data, (seed, epoch, index))
+    return *crops, check_label(label, len(source.classes), source.train, index)
+
+
+def _whole(dataset: Any, data: DataSettings, index: int) -> tuple[Tensor, int]:
+    image, label = dataset[index]
+    if data.frames is not None:
+        image = middle(image, data.frames, data.stride, data.rate)
+    return whole(image, data.image_size), int(label)
 
 
 def _collate_views(items: list[Any]) -> Batch:
-    good, corrupt = _part(items)
+    good, corrupt = _good_and_corrupt(items)
     if not good:
         raise TooManyCorruptError(f"No image of a batch can be decoded: {', '.join(corrupt[:10])}.")
-    crops, labels = zip(*good, strict=True)
-    clips = isinstance(crops[0], ClipViews)
-    views = [crop.views for crop in crops] if clips else crops
-    valid = _stacked([crop.valid for crop in crops]) if clips else ()
+    views, valid, labels = zip(*good, strict=True)
+    valid = _stacked(valid)
     if all(group.all() for group in valid):
         valid = ()
     return Batch(_stacked(views), torch.tensor(labels), corrupt, valid)
 
 
-def _stacked(items: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
-    """Tensors (count, ...) of each group of each item, as (count, B, ...) of each group."""
-    return tuple(torch.stack(group, dim=1) for group in zip(*items, strict=True))
-
-
-def _collate_whole(items: list[Any], shape: tuple[int, ...]) -> TestBatch:
-    good, corrupt = _part(items)
+def _collate_whole(shape: tuple[int, ...], items: list[Any]) -> TestBatch:
+    good, corrupt = _good_and_corrupt(items)
     images = [image for image, _ in good]
     labels = torch.tensor([label for _, label in good], dtype=torch.int64)
     empty = torch.empty(0, *shape, dtype=torch.uint8)
     return TestBatch(torch.stack(images) if images else empty, labels, corrupt)
+
+
+def _good_and_corrupt(items: list[Any]) -> tuple[list[Any], tuple[str, ...]]:
+    good = [item for item in items if not isinstance(item, str)]
+    return good, tuple(item for item in items if isinstance(item, str))
+
+
+def _stacked(items: Sequence[Groups]) -> Groups:
+    """Tensors (count, ...) of each group of each item, as (count, B, ...) of each group."""
+    return tuple(torch.stack(group, dim=1) for group in zip(*items, strict=True))

@@ -16,14 +16,7 @@ VOID = -1  # the id of pixels that are ignored
 
 
 class MaskedImages(Dataset):
-    """A map-style dataset of (PIL RGB image, -1), whose `truth(i)` is the image's mask.
-
-    Args:
-        images: RGB images.
-        masks: A sequence of files or of dicts of `bytes` or `path`: ids in mode P or L.
-        classes: Number of known ids.
-        void: Id of pixels that are ignored; None: there is none.
-    """
+    """(PIL RGB image, -1), where `truth(i)` is the image's mask of ids below `classes`."""
 
     def __init__(
         self, images: Images, masks: Sequence[Any], classes: int, void: int | None
@@ -37,7 +30,6 @@ class MaskedImages(Dataset):
         return self.images[index]
 
     def name(self, index: int) -> str:
-        """What to call an image in messages."""
         return self.images.name(index)
 
     def truth(self, index: int) -> np.ndarray:
@@ -69,14 +61,11 @@ class MaskedImages(Dataset):
 
 
 def read_ids(record: Any, name: str) -> np.ndarray:
-    """Return the ids (H, W) of a mask as they are stored.
+    """Return the ids (H, W) of a mask as they are stored, or raise `ValueError`.
 
     Args:
         record: A file, or a dict of `bytes` or `path`.
         name: Of its image.
-
-    Raises:
-        ValueError: It can't be decoded, or holds no ids.
     """
     try:
         mask = open_image(record)

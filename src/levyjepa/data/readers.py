@@ -15,6 +15,7 @@ from levyjepa.data.images import CorruptImageError
 FRAME_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
 COMPARED = 8  # images of a folder, evenly spaced, whose sizes must agree
 Size = tuple[int, int] | int  # (height, width) in pixels, or the largest short side
+Frames = Iterator[tuple[float, float, np.ndarray]]  # time, duration and pixels (H, W, 3)
 
 
 class UnreadableVideoError(CorruptImageError):
@@ -29,25 +30,19 @@ class Encoded(bytes):
 
 
 class Reader(Protocol):
-    """Decodes a video; times are in seconds, as the file states them."""
+    """Decodes a video; times are in seconds, as the file states them.
 
-    def stream(self, size: Size | None) -> Iterator[tuple[float, float, np.ndarray]]:
-        """Yield time, duration and pixels (H, W, 3) of each frame, in order of time."""
-        ...
+    `stream` yields all frames in order of time. `stamps` returns the time of each frame, (n,),
+    rising. `pick` returns the pixels of the frames of rising numbers, given these stamps.
+    """
 
-    def stamps(self) -> np.ndarray:
-        """Return the time of each frame, (n,), rising."""
-        ...
+    def stream(self, size: Size | None) -> Frames: ...
 
-    def pick(self, stamps: np.ndarray, indices: np.ndarray, size: Size | None) -> list[np.ndarray]:
-        """Return the pixels of frames.
+    def stamps(self) -> np.ndarray: ...
 
-        Args:
-            stamps: What `stamps` returns.
-            indices: Numbers of frames, rising.
-            size: As of `read_frames`.
-        """
-        ...
+    def pick(
+        self, stamps: np.ndarray, indices: np.ndarray, size: Size | None
+    ) -> list[np.ndarray]: ...
 
 
 def reader(path: Path | Encoded, rate: float) -> Reader:
@@ -93,23 +88,22 @@ class FrameFolder:
 
     def __init__(self, path: Path, rate: float) -> None:
         self.rate = rate
-        self.files = sorted(
-            file for file in path.iterdir() if file.suffix.lower() in FRAME_SUFFIXES
-        )
+        self.files = sorted(p for p in path.iterdir() if p.suffix.lower() in FRAME_SUFFIXES)
 
-    def stream(self, size: Size | None) -> Iterator[tuple[float, float, np.ndarray]]:
+    def stream(self, size: Size | None) -> Frames:
         for index, file in enumerate(self.files):
             yield index / self.rate, 1 / self.rate, self._open(file, size)
 
     def stamps(self) -> np.ndarray:
         compared = np.linspace(0, len(self.files) - 1, min(len(self.files), COMPARED)).astype(int)
-        sizes = dict.fromkeys(map(_size, (self.files[place] for place in compared)))
+        sizes: dict[str, None] = {}
+        for place in compared:
+            with Image.open(self.files[place]) as image:
+                sizes[f"{image.width} x {image.height}"] = None
         if len(sizes) > 1:
-            (wide, tall), (other_wide, other_tall), *_ = sizes
             raise UnreadableVideoError(
-                f"`video` must be frames of one size, got {wide} x {tall} and "
-                f"{other_wide} x {other_tall} in {self.files[0].parent}; photographs are read by "
-                "data=folder or data=unlabelled."
+                f"`video` must be frames of one size, got {' and '.join(sizes)} in "
+                f"{self.files[0].parent}; photographs are read by data=folder or data=unlabelled."
             )
         return np.arange(len(self.files)) / self.rate
 
@@ -125,38 +119,33 @@ class FrameFolder:
         return np.asarray(rgb)
 
 
-def _size(file: Path) -> tuple[int, int]:
-    with Image.open(file) as image:
-        return image.size
-
-
 class PyAV:
     """A file, decoded by PyAV, which scales while it converts to RGB."""
 
     def __init__(self, path: Path | Encoded) -> None:
         self.path = path
 
-    def stream(self, size: Size | None) -> Iterator[tuple[float, float, np.ndarray]]:
+    def stream(self, size: Size | None) -> Frames:
         with self._open() as (container, stream):
-            convert, packets = self._converter(size), 0
+            convert, packets = _converter(size), 0
             for packet in container.demux(stream):
                 packets += packet.size > 0
                 for frame in packet.decode():
                     base = float(frame.time_base)
                     yield _stamp(frame) * base, (frame.duration or 0) * base, convert(frame)
-            self._whole(stream, packets)
+            self._check_whole(stream, packets)
 
     def stamps(self) -> np.ndarray:
         with self._open() as (container, stream):
             packets = [packet for packet in container.demux(stream) if packet.size]
-            self._whole(stream, len(packets))
+            self._check_whole(stream, len(packets))
             base = float(stream.time_base)
             return np.sort([_stamp(p) * base for p in packets if not p.is_discard])
 
     def pick(self, stamps: np.ndarray, indices: np.ndarray, size: Size | None) -> list[np.ndarray]:
         for seek in (True, False):  # in old AVI files, seeking goes too far
             with self._open() as (container, stream):
-                convert, base = self._converter(size), float(stream.time_base)
+                convert, base = _converter(size), float(stream.time_base)
                 wanted = [round(stamp / base) for stamp in stamps[indices]]
                 if seek:
                     container.seek(wanted[0], stream=stream)
@@ -183,27 +172,28 @@ class PyAV:
         except FFmpegError as error:  # not all of them are built-in errors
             raise OSError(str(error)) from error
 
-    def _converter(self, size: Size | None) -> Callable[[Any], np.ndarray]:
-        from av.video.reformatter import VideoReformatter
-
-        reformatter = VideoReformatter()
-
-        def convert(frame: Any) -> np.ndarray:
-            turns = frame.rotation // 90 % 4  # a quarter counterclockwise each
-            if turns % 2:
-                wide, tall = scaled(frame.width, frame.height, size)
-            else:
-                tall, wide = scaled(frame.height, frame.width, size)
-            small = reformatter.reformat(frame, wide, tall, "rgb24", interpolation="AREA")
-            return np.ascontiguousarray(np.rot90(small.to_ndarray(), turns))
-
-        return convert
-
-    def _whole(self, stream: Any, packets: int) -> None:
+    def _check_whole(self, stream: Any, packets: int) -> None:
         if packets < stream.frames:
             raise UnreadableVideoError(
                 f"`video` must be whole, got {packets} of {stream.frames} frames in {self.path}."
             )
+
+
+def _converter(size: Size | None) -> Callable[[Any], np.ndarray]:
+    from av.video.reformatter import VideoReformatter
+
+    reformatter = VideoReformatter()
+
+    def convert(frame: Any) -> np.ndarray:
+        turns = frame.rotation // 90 % 4  # a quarter counterclockwise each
+        if turns % 2:
+            wide, tall = scaled(frame.width, frame.height, size)
+        else:
+            tall, wide = scaled(frame.height, frame.width, size)
+        small = reformatter.reformat(frame, wide, tall, "rgb24", interpolation="AREA")
+        return np.ascontiguousarray(np.rot90(small.to_ndarray(), turns))
+
+    return convert
 
 
 def _stamp(part: Any) -> int:
@@ -217,7 +207,7 @@ class TorchCodec:
     def __init__(self, path: Path | Encoded) -> None:
         self.path = path
 
-    def stream(self, size: Size | None) -> Iterator[tuple[float, float, np.ndarray]]:
+    def stream(self, size: Size | None) -> Frames:
         decoder = self._open(size)
         for index in range(len(decoder)):  # a batch must be of one size and is no faster
             frame = decoder.get_frame_at(index)

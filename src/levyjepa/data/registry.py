@@ -11,9 +11,7 @@ SOURCES = Registry("source", "levyjepa.data.sources")
 def register_source(
     name: str, *, help: str = "", preset: Mapping[str, Any] | None = None
 ) -> Callable[[Any], Any]:
-    """Return a decorator that makes a function available as `data=NAME`.
-
-    The function takes `DataSettings` and returns a `Source`.
+    """Return a decorator that makes a function from `DataSettings` to `Source` a `data=NAME`.
 
     Args:
         name: How settings and the command line call it.

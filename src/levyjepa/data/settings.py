@@ -8,6 +8,7 @@ from levyjepa.settings import Settings
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class DataSettings(Settings):
@@ -15,60 +16,42 @@ class DataSettings(Settings):
 
     source: str = Field(default="mnist5k", description="A registered source.")
     path: str | None = Field(default=None, description="A folder, or the id of a hub data set.")
-    subset: str | None = Field(
-        default=None, description="Configuration of a hub data set, such as 160px."
-    )
+    subset: str | None = Field(default=None, description="Configuration of a hub data set.")
     train_split: str = Field(default="train", description="Name of the training split.")
     test_split: str = Field(default="test", description="Name of the test split.")
-    image_column: str | None = Field(
-        default=None, description="Column of images; null: by its type."
-    )
-    label_column: str | None = Field(
-        default=None, description="Column of labels; null: by its type."
-    )
-    mask_column: str | None = Field(default=None, description="Column of masks; null: by its type.")
+    image_column: str | None = Field(default=None, description="Column of images; null: by type.")
+    label_column: str | None = Field(default=None, description="Column of labels; null: by type.")
+    mask_column: str | None = Field(default=None, description="Column of masks; null: by type.")
     classes: list[str] | None = Field(default=None, description="Names of mask ids, in order.")
     void: int | None = Field(default=None, description="Mask id of pixels that are ignored.")
     holdout: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="Share of the training split to test on, in place of the test split.",
+        default=0.0, ge=0, lt=1, description="Share of the training split to test on instead."
     )
-    limit: int | None = Field(
-        default=None, ge=1, description="Use at most this many images of each split."
-    )
-    image_size: int = Field(
-        default=28, ge=1, description="Pixels, of test images and default of views."
-    )
+    limit: Count | None = Field(default=None, description="Most images of each split.")
+    image_size: Count = Field(default=28, description="Pixels of test images, and of most views.")
     frames: int | None = Field(default=None, ge=2, description="Frames of a clip; null: images.")
-    stride: int = Field(
-        default=1, ge=1, description="Frames from one frame of a clip to the next; video only."
-    )
+    stride: Count = Field(default=1, description="Steps between frames of a clip; video only.")
     rate: float | None = Field(
-        default=None,
-        gt=0,
-        description="Frames per second of a clip, in place of stride; video only.",
+        default=None, gt=0, description="Frames per second, in place of stride; video only."
     )
     digits: tuple[int, int] = Field(
         default=(1, 2), description="Least and most digits; moving_digits only."
     )
-    batch_size: int = Field(default=96, ge=1, description="Images or clips per rank, before views.")
+    batch_size: Count = Field(default=96, description="Images or clips per rank, before views.")
     workers: int = Field(default=0, ge=0, description="Processes that load data.")
 
     @model_validator(mode="after")
     def _check(self) -> "DataSettings":
-        if self.frames is None:
-            for name, default in (("stride", 1), ("rate", None)):
-                if (value := getattr(self, name)) != default:
-                    raise ValueError(
-                        f"`data.{name}` only applies to video, and data.source={self.source} gives "
-                        f"images; got {value}."
-                    )
+        for name, default in (("stride", 1), ("rate", None)):
+            if self.frames is None and (value := getattr(self, name)) != default:
+                raise ValueError(
+                    f"`data.{name}` only applies to video, and data.source={self.source} gives "
+                    f"images; got {value}."
+                )
         least, most = self.digits
         if not 1 <= least <= most:
             raise ValueError(
-                f"`data.digits` must be [least, most], 1 <= least <= most, got {list(self.digits)}."
+                f"`data.digits` must be [least, most], 1 <= least <= most, got {[least, most]}."
             )
         return self
 
@@ -76,11 +59,9 @@ class DataSettings(Settings):
 class ViewGroup(Settings):
     """`count` views of each image, `size` pixels wide, cropped to `scale` of its area."""
 
-    count: int = Field(default=4, ge=1, description="Views of each image.")
-    size: int | None = Field(default=None, ge=1, description="Pixels; null: data.image_size.")
-    frames: int | None = Field(
-        default=None, ge=2, description="Frames of a view; null: data.frames."
-    )
+    count: Count = Field(default=4, description="Views of each image.")
+    size: Count | None = Field(default=None, description="Pixels; null: data.image_size.")
+    frames: int | None = Field(default=None, ge=2, description="Frames; null: data.frames.")
     scale: tuple[float, float] = Field(
         default=(0.08, 1.0), description="Least and most share of the area."
     )
@@ -107,14 +88,12 @@ class ViewsSettings(Settings):
     hue: float = Field(default=0.2, ge=0, le=0.5, description="Strength in hue, in turns.")
     gray: Probability = Field(default=0.2, description="Probability of a gray view.")
     blur: Probability = Field(default=0.5, description="Probability of a Gaussian blur.")
-    blur_kernel: int = Field(default=7, ge=1, description="Width of the blur in pixels, odd.")
+    blur_kernel: Count = Field(default=7, description="Width of the blur in pixels, odd.")
     blur_sigma: tuple[float, float] = Field(
         default=(0.1, 2.0), description="Range of the blur's sigma."
     )
     solarize: Probability = Field(default=0.2, description="Probability of solarization.")
-    rotation: float = Field(
-        default=0.0, ge=0, description="Largest rotation in degrees, either way."
-    )
+    rotation: Strength = Field(default=0.0, description="Largest rotation in degrees, either way.")
 
     @field_validator("blur_kernel")
     @classmethod

@@ -1,13 +1,12 @@
 """What a source of images or clips is, and how one is opened by name."""
 
 import operator
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch.utils.data import Dataset
+from torch.utils.data import Subset
 
 from levyjepa.data.clips import middle
 from levyjepa.data.images import UNLABELED, CorruptImageError, to_rgb
@@ -55,17 +54,10 @@ class Source:
     clips: bool = False
 
 
-class Rows(Dataset):
+class Rows(Subset):
     """Some items of a dataset, in the order of `indices`; `name` and `truth` included."""
 
-    def __init__(self, dataset: Any, indices: Sequence[int]) -> None:
-        self.dataset, self.indices = dataset, list(indices)
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        return self.dataset[self.indices[index]]
+    dataset: Any
 
     def name(self, index: int) -> str:
         """What to call an item in messages."""
@@ -101,26 +93,32 @@ def prepared(source: Source, settings: DataSettings) -> Source:
     if not isinstance(source, Source):
         raise TypeError(f"`data.source={settings.source}` must give a `Source`, got {source!r}.")
     if source.clips != (settings.frames is not None):
+        wanted, kind = ("a number", "video") if source.clips else ("null", "images")
         raise ValueError(
-            f"`data.frames` must be a number, as {source.name} gives video; got null."
-            if source.clips
-            else f"`data.frames` must be null, as {source.name} gives images; "
-            f"got {settings.frames}."
+            f"`data.frames` must be {wanted}, as {source.name} gives {kind}; "
+            f"got {settings.frames or 'null'}."
         )
-    for split in ("train", "test"):
-        _check(source, split)
+    _check(source, "train", source.train)
+    if source.test is not None:
+        _check(source, "test", source.test)
     if source.mean is None or source.std is None:
         mean, std = pixel_statistics(source.train, MEASURED[source.clips])
         source = replace(source, mean=source.mean or mean, std=source.std or std)
     if settings.holdout:
-        kept, out = _held_out(source, settings.holdout)
-        source = replace(source, train=Rows(source.train, kept), test=Rows(source.train, out))
-    if settings.limit is not None:
-        splits = {
-            split: _few(getattr(source, split), settings.limit) for split in ("train", "test")
-        }
-        source = replace(source, **splits, sequences=source.sequences[: settings.limit])
+        labels = labels_of(source.train) or [UNLABELED] * len(source.train)
+        split = stretches if source.ordered else stratified
+        train, test = (Rows(source.train, p.tolist()) for p in split(labels, settings.holdout))
+        source = replace(source, train=train, test=test)
+    if limit := settings.limit:
+        train = _sample(source.train, limit)
+        test = None if source.test is None else _sample(source.test, limit)
+        source = replace(source, train=train, test=test, sequences=source.sequences[:limit])
     return source
+
+
+def _sample(dataset: Any, limit: int) -> Rows:
+    chosen = np.random.default_rng(0).permutation(len(dataset))[:limit]
+    return Rows(dataset, sorted(chosen.tolist()))
 
 
 def item_name(dataset: Any, index: int) -> str:
@@ -140,8 +138,8 @@ def labels_of(dataset: Any) -> list[int] | None:
     return None if labels is None else [operator.index(label) for label in labels]
 
 
-def check_label(label: Any, classes: int, name: str) -> int:
-    """Return a label as an integer.
+def check_label(label: Any, classes: int, dataset: Any, index: int, where: str = "") -> int:
+    """Return the label of an item as an integer.
 
     Raises:
         ValueError: It is neither -1 nor one of the classes.
@@ -150,17 +148,18 @@ def check_label(label: Any, classes: int, name: str) -> int:
     try:
         number = operator.index(label)
     except TypeError:
-        raise TypeError(f"The label of {name} must be an integer, got {label!r}.") from None
-    if UNLABELED <= number < classes:
-        return number
-    if classes:
-        known = f"-1 or from 0 to {classes - 1}, as `classes` names {classes}"
-    else:
-        known = "-1, as `classes` names none"
-    raise ValueError(f"The label of {name} must be {known}; got {number}.")
+        name = item_name(dataset, index)
+        raise TypeError(f"The label of {name}{where} must be an integer, got {label!r}.") from None
+    if not UNLABELED <= number < classes:
+        span = f"-1 or from 0 to {classes - 1}" if classes else "-1"
+        raise ValueError(
+            f"The label of {item_name(dataset, index)}{where} must be {span}, as `classes` names "
+            f"{classes or 'none'}; got {number}."
+        )
+    return number
 
 
-def stratified(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+def stratified(labels: Any, share: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices of two parts, the same each time.
 
     Args:
@@ -170,7 +169,7 @@ def stratified(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray
     Raises:
         ValueError: The second part is empty.
     """
-    random = np.random.default_rng(0)
+    random, labels = np.random.default_rng(0), np.asarray(labels)
     members = [random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
     chosen = np.sort(np.concatenate([some[: round(share * len(some))] for some in members]))
     if not len(chosen):
@@ -181,17 +180,18 @@ def stratified(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
 
 
-def stretches(size: int, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of two parts of N items in order of time.
+def stretches(items: Any, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of two parts of a sequence in order of time.
 
     The second part is the last `share` of each of five stretches, so that few of its items are
     neighbors of items of the first.
 
-    >>> stretches(10, 0.5)
+    >>> stretches(range(10), 0.5)
     (array([0, 2, 4, 6, 8]), array([1, 3, 5, 7, 9]))
     """
+    size = len(items)
     number = max(1, min(STRETCHES, int(size * share + 1e-9)))
-    place = np.arange(size) * number % max(size, 1)  # within its stretch, of `size`
+    place = np.arange(size) * number % size  # within its stretch, of `size`
     last = place >= size * (1 - share) - 1e-9
     if not last.any() or last.all():
         raise ValueError(
@@ -210,82 +210,58 @@ def pixel_statistics(dataset: Any, most: int) -> tuple[tuple[float, ...], tuple[
     Raises:
         ValueError: None of them can be decoded.
     """
-    moments, corrupt = [], []
+    moments, corrupt = [], None
     for index in np.random.default_rng(0).permutation(len(dataset))[:most]:
         try:
-            pixels = _pixels(dataset[int(index)][0]).reshape(-1, 3) / 255
-            moments.append((pixels.mean(0), (pixels**2).mean(0)))
+            item = dataset[int(index)][0]
+            if isinstance(item, Footage):
+                image = middle(item, 1)[0].permute(1, 2, 0).numpy()
+            else:
+                image = np.asarray(to_rgb(item))
         except CorruptImageError as error:
-            corrupt.append(error)
+            corrupt = error
+            continue
+        pixels = image.reshape(-1, 3) / 255
+        moments.append((pixels.mean(0), (pixels**2).mean(0)))
     if not moments:
-        raise ValueError(f"No image or video can be decoded: {corrupt[-1]}.")
+        raise ValueError(f"No image or video can be decoded: {corrupt}.")
     mean, square = np.mean(moments, 0)
     return tuple(mean.tolist()), tuple(np.sqrt(np.maximum(square - mean**2, 1e-6)).tolist())
 
 
-def _pixels(item: Any) -> np.ndarray:
-    """(H, W, 3) uint8 of an image, or of the frame in the middle of a video."""
-    if isinstance(item, Footage):
-        return middle(item, 1)[0].permute(1, 2, 0).numpy()
-    return np.asarray(to_rgb(item))
-
-
-def _check(source: Source, split: str) -> None:
-    """Check a split's size, its first item and its labels."""
-    dataset = getattr(source, split)
-    if split == "test" and dataset is None:
-        return
+def _check(source: Source, split: str, dataset: Any) -> None:
+    """Check a split's size, its first item (of a list every item) and its labels."""
+    where = f" of `{split}` of {source.name}"
     if not len(dataset):
         raise ValueError(
             f"`{split}` of {source.name} must hold an item, got none; see `data.path` and "
             f"`data.{split}_split`."
         )
-    in_memory = isinstance(dataset, (list, tuple))
-    for index in range(len(dataset) if in_memory else 1):
-        name = f"{item_name(dataset, index)} of `{split}` of {source.name}"
+    for index in range(len(dataset) if isinstance(dataset, (list, tuple)) else 1):
         try:
             item = dataset[index]
         except CorruptImageError:  # counted when it is loaded
             continue
+        name = item_name(dataset, index) + where
         if not isinstance(item, (tuple, list)) or len(item) != 2:
             raise TypeError(f"{name} must be (image, label), got {type(item).__name__}.")
         _check_image(item[0], source.clips, name)
-        check_label(item[1], len(source.classes), name)
-    for index, label in enumerate(() if in_memory else labels_of(dataset) or ()):
-        if not UNLABELED <= label < len(source.classes):
-            check_label(label, len(source.classes), f"{item_name(dataset, index)} of `{split}`")
+        check_label(item[1], len(source.classes), dataset, index, where)
+    for index, label in enumerate(labels_of(dataset) or ()):
+        check_label(label, len(source.classes), dataset, index, where)
 
 
 def _check_image(image: Any, clips: bool, name: str) -> None:
-    kind = type(image).__name__
-    if isinstance(image, Footage):
-        if not clips:
-            raise TypeError(f"{name} is video ({kind}), so the source must say `clips=True`.")
-        return
-    if clips:
+    kind, video = type(image).__name__, isinstance(image, Footage)
+    if video and not clips:
+        raise TypeError(f"{name} is video ({kind}), so the source must say `clips=True`.")
+    if clips and not video:
         raise TypeError(f"{name} must be video (`Footage`), as `clips=True` says; got {kind}.")
+    fine = video or isinstance(image, Image.Image)
     if isinstance(image, np.ndarray):
-        if image.dtype == np.uint8 and (image.ndim == 2 or image.shape[2:] == (3,)):
-            return
+        fine = image.dtype == np.uint8 and (image.ndim == 2 or image.shape[2:] == (3,))
         kind = f"{image.shape} of {image.dtype}"
-    elif isinstance(image, Image.Image):
-        return
-    raise TypeError(
-        f"The image of {name} must be a PIL image or an array (H, W, 3) of uint8, got {kind}."
-    )
-
-
-def _held_out(source: Source, share: float) -> tuple[list[int], list[int]]:
-    if source.ordered:
-        parts = stretches(len(source.train), share)
-    else:
-        labels = labels_of(source.train) or [UNLABELED] * len(source.train)
-        parts = stratified(np.array(labels), share)
-    return parts[0].tolist(), parts[1].tolist()
-
-
-def _few(dataset: Any, limit: int) -> Rows | None:
-    if dataset is None:
-        return None
-    chosen = np.random.default_rng(0).permutation(len(dataset))[:limit]
-    return Rows(dataset, sorted(chosen.tolist()))
+    if not fine:
+        raise TypeError(
+            f"The image of {name} must be a PIL image or an array (H, W, 3) of uint8, got {kind}."
+        )

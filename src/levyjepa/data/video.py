@@ -3,8 +3,8 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,8 +30,7 @@ VIDEO_SUFFIXES = frozenset(
 ROUNDING = 1e-3  # seconds; Matroska states times in whole milliseconds
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """A frame of a video."""
 
     index: int  # from 0
@@ -40,8 +39,7 @@ class Frame:
     image: np.ndarray  # (H, W, 3) uint8
 
 
-@dataclass(frozen=True)
-class Clip:
+class Clip(NamedTuple):
     """Frames of a video at a stride or rate; beyond its end the last frame is repeated."""
 
     frames: Tensor  # (T, 3, H, W) uint8
@@ -75,12 +73,12 @@ def _checked(size: Size | None) -> Size | None:
 
 
 def _numbered(path: Path, size: Size | None, rate: float) -> Iterator[Frame]:
-    index, first = -1, 0.0
+    first = None
     with naming(path):
         for index, (time, duration, image) in enumerate(reader(path, rate).stream(size)):
-            first = time if index == 0 else first
+            first = time if first is None else first
             yield Frame(index, time - first, duration, image)
-        if index < 0:
+        if first is None:
             raise UnreadableVideoError(f"`video` must hold frames, got none in {path}.")
 
 
@@ -100,10 +98,9 @@ class Footage(ABC):
         """Return the frames of these numbers, (n, 3, H, W) uint8."""
 
     def starts(self, length: int, stride: int = 1, rate: float | None = None) -> int:
-        """Return how many frames can begin a clip that ends within the video, at least 1.
+        """Return how many frames can begin a clip, as of `clip`, that ends within the video.
 
-        Args:
-            length, stride, rate: As of `clip`.
+        It is at least 1.
         """
         count("length", length)
         if rate is None:
@@ -141,8 +138,7 @@ class Video(Footage):
 
     Args:
         path: As of `read_frames`, or a file's bytes.
-        size: As of `read_frames`.
-        rate: Frames per second of a folder of images.
+        size, rate: As of `read_frames`.
 
     Raises:
         UnreadableVideoError: As of `read_frames`, as far as it can be known without decoding.
@@ -152,8 +148,7 @@ class Video(Footage):
         self, path: str | Path | bytes, size: Size | None = None, rate: float = 25.0
     ) -> None:
         self.path = Encoded(path) if isinstance(path, bytes) else Path(path)
-        self.size = _checked(size)
-        self._rate = positive("rate", rate)
+        self.size, self._rate = _checked(size), positive("rate", rate)
         with naming(self.path):
             self._stamps = reader(self.path, self._rate).stamps()
             if not len(self._stamps):
@@ -161,11 +156,9 @@ class Video(Footage):
 
     @property
     def times(self) -> np.ndarray:
-        """Seconds from the first frame to each frame, (n,)."""
         return self._stamps - self._stamps[0]
 
     def frames_at(self, indices: np.ndarray) -> Tensor:
-        """Return the frames of these numbers, (n, 3, H, W) uint8."""
         return torch.from_numpy(self.take(indices)).permute(0, 3, 1, 2)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -181,22 +174,16 @@ class Video(Footage):
 
 
 class MemoryVideo(Footage):
-    """Frames in memory, one per second.
-
-    Args:
-        frames: (n, 3, H, W) uint8.
-    """
+    """Frames in memory, (n, 3, H, W) uint8, one per second."""
 
     def __init__(self, frames: Tensor) -> None:
         self.frames = frames
 
     @property
     def times(self) -> np.ndarray:
-        """Seconds from the first frame to each frame, (n,)."""
         return np.arange(len(self.frames), dtype=np.float64)
 
     def frames_at(self, indices: np.ndarray) -> Tensor:
-        """Return the frames of these numbers, (n, 3, H, W) uint8."""
         return self.frames[torch.from_numpy(indices)]
 
 
@@ -231,15 +218,14 @@ class Videos(Dataset):
             except UnreadableVideoError as error:
                 self.unreadable.append(str(path))
                 reason = error
+        bad = len(self.unreadable)
         if not self.videos:
             raise ValueError(
-                f"`paths` must hold a readable video, got {len(paths)} unreadable ones: {reason}"
+                f"`paths` must hold a readable video, got {bad} unreadable ones: {reason}"
             ) from reason
-        if self.unreadable:
+        if bad:
             names = ", ".join(self.unreadable[:10])
-            log.warning(
-                "%d of %d videos can't be read: %s", len(self.unreadable), len(paths), names
-            )
+            log.warning("%d of %d videos can't be read: %s", bad, len(paths), names)
 
     def __len__(self) -> int:
         return len(self.videos)

@@ -7,7 +7,7 @@ of a view are one 3 x 4 matrix. `benchmarks/views.py` compares its speed with ot
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,8 +24,7 @@ MAX_LOG_RATIO = math.log(4 / 3)  # of a crop's width to its height
 CPU_PIXELS = 2**17  # of a chunk of views, whose float copies then stay in a core's cache
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Views of a batch of images or clips, colors untouched.
 
     Args:
@@ -44,15 +43,11 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """Return the batch on `device`."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> "Batch":
-        """Return the batch in page-locked memory."""
-        return self._map(Tensor.pin_memory)
-
-    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        views, valid = tuple(map(change, self.views)), tuple(map(change, self.valid))
-        return Batch(views, change(self.labels), self.corrupt, valid)
+        views, (labels,), valid = (
+            tuple(tensor.to(device, non_blocking=non_blocking) for tensor in tensors)
+            for tensors in (self.views, [self.labels], self.valid)
+        )
+        return Batch(views, labels, self.corrupt, valid)
 
 
 def seed_of(*key: int) -> int:
@@ -101,13 +96,9 @@ class Crops:
         group: ViewGroup,
         random: np.random.Generator,
     ) -> Tensor:
-        """Return one view (..., 3, size, size).
+        """Return one view (..., 3, size, size) of pixels (..., 3, H, W), both uint8.
 
-        Args:
-            pixels: (..., 3, H, W) uint8.
-            turned: Gives the pixels after a rotation by an angle in degrees.
-            group: Size and scale of the view.
-            random: Where draws come from.
+        `turned` gives the pixels after a rotation by an angle in degrees.
         """
         if rotation := self.settings.rotation:
             pixels = turned(random.uniform(-rotation, rotation))
@@ -157,8 +148,8 @@ class Photometric(nn.Module):
     ) -> None:
         super().__init__()
         self.settings = settings
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     @torch.no_grad()
     def forward(self, views: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -212,10 +203,7 @@ def jitter(
 ) -> Tensor:
     """Return pixels (n, 3, h, w) in [0, 1] after a linear change of each image's colors.
 
-    Args:
-        pixels: (n, 3, h, w) float in [0, 1].
-        brightness, contrast, saturation: (n,) factors, 1 for no change.
-        turns: (n,) rotation of the hue about the gray axis, in whole turns.
+    Brightness, contrast and saturation are factors (n,), `turns` (n,) are rotations of the hue.
     """
     gray = LUMA.to(pixels.device, non_blocking=True).expand(3, 3)
     turn = _turn(turns)
@@ -256,10 +244,8 @@ def blur(pixels: Tensor, sigma: Tensor, kernel: int) -> Tensor:
 
 
 def solarize(pixels: Tensor) -> Tensor:
-    """Return pixels in [0, 1], those of at least 128/255 inverted.
-
-    It uses |x - 1| = 1 - x, on a CPU several times faster than `torch.where`.
-    """
+    """Return pixels in [0, 1], those of at least 128/255 inverted."""
+    # |x - 1| = 1 - x is on a CPU several times faster than `torch.where`
     return (pixels - (pixels >= 127.5 / 255).float()).abs_()
 
 
@@ -270,6 +256,5 @@ def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
         images: (..., 3, h, w) uint8.
         mean, std: Of the source's pixels in [0, 1], for each channel.
     """
-    center = torch.tensor(mean, device=images.device)[:, None, None]
-    width = torch.tensor(std, device=images.device)[:, None, None]
+    center, width = (torch.tensor(m, device=images.device)[:, None, None] for m in (mean, std))
     return (images.float() / 255 - center) / width

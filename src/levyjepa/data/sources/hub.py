@@ -1,15 +1,222 @@
-"""Any labeled data set of the hub."""
+"""Labeled tables of Hugging Face's `datasets`, from a hub or parquet files."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from levyjepa.data.images import UNLABELED, Images
 from levyjepa.data.registry import register_source
 from levyjepa.data.settings import DataSettings
 from levyjepa.data.source import Source
-from levyjepa.data.tables import hub_tables, table_source
+from levyjepa.data.sources.folder import existing, folder
+from levyjepa.data.video import Video
+
+OFFLINE = (
+    "data=mnist5k needs no network, and data=cifar10, imagenette, parquet, folder and unlabelled "
+    "none with data.path=FOLDER"
+)
+CIFAR10 = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+IMAGENETTE = {
+    "n01440764": "tench",
+    "n02102040": "English springer",
+    "n02979186": "cassette player",
+    "n03000684": "chain saw",
+    "n03028079": "church",
+    "n03394916": "French horn",
+    "n03417042": "garbage truck",
+    "n03425413": "gas pump",
+    "n03445777": "golf ball",
+    "n03888257": "parachute",
+}
 
 
 @register_source("hub")
 def hub(settings: DataSettings) -> Source:
-    """A hub's data set, of images or, with `data.frames`, of videos."""
+    """Any labeled data set of a hub, of images or, with `data.frames`, of videos."""
     if settings.path is None:
         raise ValueError("`data.path` must be the id of a hub data set, such as uoft-cs/cifar10.")
-    tables = hub_tables(settings.path, settings.subset)
-    return table_source(settings.path.split("/")[-1], tables, settings)
+    return _source(settings.path.split("/")[-1], hub_tables(settings), settings)
+
+
+@register_source("parquet")
+def parquet(settings: DataSettings) -> Source:
+    """The files train*.parquet and test*.parquet of a folder, with Hugging Face features."""
+    root = existing(settings)
+    return _source(root.name, parquet_tables(root, settings), settings)
+
+
+@register_source("cifar10")
+def cifar10(settings: DataSettings) -> Source:
+    """CIFAR-10, 32 x 32 pixels, 10 classes (Krizhevsky 2009), from the hub or parquet files."""
+    local = settings.path is not None
+    source = parquet(settings) if local else hub(settings.replace(path="uoft-cs/cifar10"))
+    return replace(source, name="cifar10", **CIFAR10)
+
+
+@register_source("imagenette")
+def imagenette(settings: DataSettings) -> Source:
+    """Imagenette, ten easy classes of ImageNet, from the hub, class folders or parquet files."""
+    if settings.path is None:
+        source = hub(settings.replace(path="frgfm/imagenette"))
+    elif any(existing(settings).glob("*.parquet")):
+        source = parquet(settings)
+    else:
+        source = folder(settings)
+    classes = tuple(IMAGENETTE.get(name, name) for name in source.classes)
+    return replace(source, name="imagenette", classes=classes, **IMAGENET)
+
+
+class Column:
+    """The undecoded images or videos of a table, as a sequence."""
+
+    def __init__(self, table: Any, column: str, kind: Any) -> None:
+        self.table = table.cast_column(column, kind(decode=False)).select_columns(column)
+        self.column = column
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.table[int(index)][self.column]
+
+
+class VideoRecords(Dataset):
+    """(Video, label) of records of `bytes` or `path`, opened when they are read."""
+
+    def __init__(self, records: Column, labels: Sequence[int], size: int) -> None:
+        self.records, self.labels, self.size = records, labels, size
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> tuple[Video, int]:
+        record = self.records[index]
+        content = record["path"] if record.get("bytes") is None else record["bytes"]
+        return Video(content, self.size), self.labels[index]
+
+
+def hub_tables(settings: DataSettings) -> dict[str, Any]:
+    """Return the tables of both splits of a hub's data set.
+
+    Raises:
+        ValueError: There is no data set of this id, or it lacks a split.
+        ConnectionError: The hub can't be reached.
+    """
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetNotFoundError
+
+    path, subset = str(settings.path), settings.subset
+    try:
+        try:
+            tables: Any = load_dataset(path, subset)
+        except RuntimeError as error:
+            if "script" not in str(error):
+                raise
+            # A data set that is a script: the hub's own conversion, a folder for each subset.
+            tables = load_dataset(path, data_dir=subset, revision="refs/convert/parquet")
+    except DatasetNotFoundError as error:
+        raise ValueError(f"`data.path` must be the id of a hub data set: {error}") from error
+    except OSError as error:
+        raise ConnectionError(
+            f"The data set {path} can't be fetched from the hub ({error}); {OFFLINE}."
+        ) from error
+    for setting in ("train_split", "test_split"):
+        if (split := getattr(settings, setting)) not in tables:
+            raise ValueError(f"`data.{setting}` must be one of {', '.join(tables)}, got {split}.")
+    return tables
+
+
+def parquet_tables(root: Path, settings: DataSettings) -> dict[str, Any]:
+    """Return the tables of both splits, from the files train*.parquet and test*.parquet.
+
+    Raises:
+        ValueError: A split has none, or they can't be read.
+    """
+    from datasets import Dataset
+
+    files, parts = sorted(root.glob("*.parquet")), {}
+    for setting in ("train_split", "test_split"):
+        split = getattr(settings, setting)
+        parts[split] = [escape(str(path)) for path in files if path.name.startswith(split)]
+        if not parts[split]:
+            names = ", ".join(path.name for path in files) or "none"
+            raise ValueError(
+                f"`data.path` must hold {split}*.parquet, as `data.{setting}` says; got {names} "
+                f"in {root}."
+            )
+    try:
+        return {split: Dataset.from_parquet(paths) for split, paths in parts.items()}
+    except Exception as error:  # those of pyarrow and datasets have no common base
+        reason = error.__cause__ or error
+        raise ValueError(f"The parquet files in {root} can't be read: {reason}") from error
+
+
+def pick_column(settings: DataSettings, what: str, usable: list[str], likely: list[str]) -> str:
+    """Return the column that settings name, else the only likely one.
+
+    Raises:
+        ValueError: It is not usable, or there is not one that is likely.
+    """
+    chosen = getattr(settings, f"{what}_column")
+    if chosen is None and len(likely) == 1:
+        return likely[0]
+    if chosen in usable:
+        return chosen
+    raise ValueError(
+        f"`data.{what}_column` must be one of {', '.join(usable) or 'none'}, got {chosen}; "
+        f"{settings.path} has {len(likely)} columns of {what}s."
+    )
+
+
+def _source(name: str, tables: dict[str, Any], settings: DataSettings) -> Source:
+    """A source of tables with a column of images, or of videos, and one of labels."""
+    from datasets import ClassLabel, Value
+    from datasets import Image as ImageFeature
+    from datasets import Video as VideoFeature
+
+    clips, splits = settings.frames is not None, (settings.train_split, settings.test_split)
+    kind: Any = VideoFeature if clips else ImageFeature
+    features = tables[splits[0]].features
+
+    def is_label(feature: Any) -> bool:
+        plain = isinstance(feature, Value) and "float" not in feature.dtype
+        return plain or isinstance(feature, ClassLabel)
+
+    def is_image(feature: Any) -> bool:
+        """Whether it can be read as images: decoded, as bytes, or by their paths."""
+        if isinstance(feature, Value):
+            return not clips and feature.dtype in ("binary", "string")
+        records = not clips and isinstance(feature, dict) and "bytes" in feature
+        return records or isinstance(feature, kind)
+
+    def column(what: str, fits: Any, kind: Any, names: set[str]) -> str:
+        usable = [key for key, feature in features.items() if fits(feature)]
+        if not usable:
+            raise ValueError(f"{name} has no column of {what}s, only {', '.join(features)}.")
+        likely = [key for key in usable if isinstance(features[key], kind)]
+        likely = likely or [key for key in usable if key in names]
+        return pick_column(settings, what, usable, likely)
+
+    image = column("image", is_image, kind, set())
+    label = column("label", is_label, ClassLabel, {"label"})
+    known = getattr(features[label], "names", None)
+    values = [tables[split][label][:] for split in splits]
+    distinct = range(len(known)) if known else sorted({*values[0], *values[1]} - {None, UNLABELED})
+    number = {value: n for n, value in enumerate(distinct)}
+
+    def dataset(split: str, values: list[Any]) -> Any:
+        records = Column(tables[split], image, kind)
+        labels = [number.get(value, UNLABELED) for value in values]
+        if clips:
+            return VideoRecords(records, labels, 2 * settings.image_size)
+        return Images(records, labels, f"{split} image")
+
+    train, test = map(dataset, splits, values)
+    labeled = any(n != UNLABELED for n in (*train.labels, *test.labels))
+    classes = tuple(known or map(str, distinct)) if labeled else ()
+    return Source(name, train, test, classes, clips=clips)

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from levyjepa.data.folders import existing, image_files
 from levyjepa.data.images import Images
 from levyjepa.data.masks import MaskedImages, read_ids
 from levyjepa.data.registry import register_source
 from levyjepa.data.settings import DataSettings
 from levyjepa.data.source import Source
-from levyjepa.data.tables import Column, check_splits, hub_tables, parquet_tables
+from levyjepa.data.sources.folder import existing, image_files
+from levyjepa.data.sources.hub import Column, hub_tables, parquet_tables, pick_column
 
-Pairs = tuple[Images, Sequence[Any]]  # images and their masks
+Pair = tuple[Images, Sequence[Any]]  # images and their masks
 
 
 @register_source("segmentation")
@@ -29,80 +29,62 @@ def segmentation(settings: DataSettings) -> Source:
         raise ValueError(
             "`data.path` must be a folder or a hub id for data=segmentation, got none."
         )
-    folder, splits = Path(settings.path).expanduser(), (settings.train_split, settings.test_split)
-    if (folder / splits[0] / "images").is_dir():
-        pairs = [_files(folder, split) for split in splits]
-    elif folder.is_dir() or folder.is_absolute() or settings.path.startswith("."):
-        pairs = _columns(_parquet(settings), settings)
+    root, splits = Path(settings.path).expanduser(), (settings.train_split, settings.test_split)
+    if (root / splits[0] / "images").is_dir():
+        pairs = [_files(root, split) for split in splits]
+    elif not (root.is_dir() or root.is_absolute() or settings.path.startswith(".")):
+        pairs = _columns(hub_tables(settings), settings)
+    elif any(existing(settings).glob("*.parquet")):
+        pairs = _columns(parquet_tables(root, settings), settings)
     else:
-        pairs = _columns(hub_tables(settings.path, settings.subset), settings)
+        train = settings.train_split
+        raise ValueError(
+            f"`data.path` must hold {train}/images and {train}/masks, or {train}*.parquet; "
+            f"got neither in {root}."
+        )
     for split, (images, _) in zip(splits, pairs, strict=True):
         if not len(images):
-            raise ValueError(f"`data.path` must hold images in {split}, got none in {folder}.")
-    classes = _ids(*pairs[0], settings.void) if settings.classes is None else settings.classes
+            raise ValueError(f"`data.path` must hold images in {split}, got none in {root}.")
+    classes = settings.classes
+    if classes is None:
+        images, masks = pairs[0]
+        named = ((mask, images.name(i)) for i, mask in enumerate(masks))
+        ids = {n for mask in named for n in np.unique(read_ids(*mask)).tolist()}
+        classes = [f"class {n}" for n in range(max(ids - {settings.void}, default=-1) + 1)]
     if not classes:
         raise ValueError("`data.classes` must name at least one class, got none.")
     train, test = (MaskedImages(*pair, len(classes), settings.void) for pair in pairs)
-    return Source(
-        folder.name, train, test, truth="masks", mask_classes=tuple(classes), ordered=True
-    )
+    return Source(root.name, train, test, truth="masks", mask_classes=tuple(classes), ordered=True)
 
 
-def _ids(images: Images, masks: Sequence[Any], void: int | None) -> list[str]:
-    """Names of the ids of all masks."""
-    ids = {
-        int(n) for i in range(len(images)) for n in np.unique(read_ids(masks[i], images.name(i)))
-    }
-    return [f"class {n}" for n in range(max(ids - {void}, default=-1) + 1)]
-
-
-def _files(folder: Path, split: str) -> Pairs:
+def _files(root: Path, split: str) -> Pair:
     """Images and the masks of the same stems."""
-    sides = [folder / split / kind for kind in ("images", "masks")]
     images, masks = (
         {file.relative_to(side).with_suffix(""): file for file in image_files(side)}
-        for side in sides
+        for side in (root / split / "images", root / split / "masks")
     )
     if alone := sorted(map(str, images.keys() - masks.keys())):
         more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
         raise ValueError(
-            f"`data.path` must hold a mask for each image, got none in {sides[1]} "
+            f"`data.path` must hold a mask for each image, got none in {root / split / 'masks'} "
             f"for {', '.join(alone[:3])}{more}."
         )
     return Images(list(images.values())), [masks[stem] for stem in images]
 
 
-def _parquet(settings: DataSettings) -> Any:
-    train, root = settings.train_split, existing(settings)
-    if not any(root.glob("*.parquet")):
-        raise ValueError(
-            f"`data.path` must hold {train}/images and {train}/masks, or {train}*.parquet; "
-            f"got neither in {root}."
-        )
-    return parquet_tables(root, settings)
-
-
-def _columns(tables: Any, settings: DataSettings) -> list[Pairs]:
+def _columns(tables: dict[str, Any], settings: DataSettings) -> list[Pair]:
     """The column of images and the column of masks of each split."""
-    from datasets import Image as ImageFeature
+    from datasets import Image
 
-    check_splits(tables, settings)
     splits = settings.train_split, settings.test_split
     features = tables[splits[0]].features
-    usable = [key for key, feature in features.items() if isinstance(feature, ImageFeature)]
-    image = settings.image_column or ("image" if "image" in usable else next(iter(usable), ""))
-    rest = [key for key in usable if key != image]
-    mask = settings.mask_column or (rest[0] if len(rest) == 1 else "")
-    for what, column in (("image", image), ("mask", mask)):
-        if column not in usable:
-            raise ValueError(
-                f"`data.{what}_column` must be one of the columns of images, "
-                f"{', '.join(usable) or 'of which there are none'}, got {column or None}."
-            )
+    usable = [key for key, feature in features.items() if isinstance(feature, Image)]
+    image = pick_column(settings, "image", usable, ["image"] if "image" in usable else usable[:1])
+    mask = pick_column(settings, "mask", usable, [key for key in usable if key != image])
     return [
         (
-            Images(Column(tables[split], image, ImageFeature), what=f"{split} image"),
-            Column(tables[split], mask, ImageFeature),  # pyright: ignore
+            Images(Column(tables[split], image, Image), what=f"{split} image"),
+            Column(tables[split], mask, Image),  # pyright: ignore
         )
         for split in splits
     ]

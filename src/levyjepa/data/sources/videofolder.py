@@ -1,16 +1,15 @@
 """Videos, or folders of frames, in class folders or not."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from levyjepa.data.folders import existing, split_folders
 from levyjepa.data.images import UNLABELED
 from levyjepa.data.registry import register_source
 from levyjepa.data.settings import DataSettings
-from levyjepa.data.source import Source, stratified
+from levyjepa.data.source import Source
+from levyjepa.data.sources.folder import Classes, Labeled, class_splits, existing
 from levyjepa.data.video import Video, Videos, find_videos
 
 log = logging.getLogger(__name__)
@@ -21,24 +20,9 @@ SIMILAR = 1.05  # frame rates within this factor count as equal
 @register_source("videofolder")
 def videofolder(settings: DataSettings) -> Source:
     """Videos below train/ and test/ or val/; without these, 20 % of each class are for testing."""
-    folder = existing(settings)
-    if split := split_folders(settings, _classes):
-        *folders, classes = split
-        splits = [_labeled(part, classes) for part in folders]
-    else:
-        classes = _classes(folder)
-        paths, labels = _labeled(folder, classes)
-        least = min(np.unique(labels, return_counts=True)[1])
-        if least < 2:
-            raise ValueError(
-                f"`data.path` must hold at least two videos of each class, got {least}."
-            )
-        splits = [
-            ([paths[i] for i in part], [labels[i] for i in part])
-            for part in stratified(np.array(labels), max(0.2, 1 / least))
-        ]
+    *parts, classes = class_splits(settings, _classes, _labeled, _share)
     size = 2 * settings.image_size  # of the short side: crops are taken from it
-    train, test = (Videos(*part, size=size) for part in splits)
+    train, test = (Videos(*part, size=size) for part in parts)
     videos = [*train.videos, *test.videos]
     if folders := sum(Path(str(video.path)).is_dir() for video in videos):
         log.info(
@@ -47,32 +31,35 @@ def videofolder(settings: DataSettings) -> Source:
         )
     if settings.rate is None:
         _warn_of_rates(videos, settings.stride)
-    return Source(folder.name, train, test, classes, clips=True)
+    return Source(existing(settings).name, train, test, classes, clips=True)
 
 
-def _classes(folder: Path) -> tuple[str, ...]:
+def _classes(root: Path) -> Classes:
     """Names of a folder's folders, if each holds videos and none is itself one of frames."""
-    videos = find_videos(folder)
-    names = sorted({path.relative_to(folder).parts[0] for path in videos})
-    loose = any(path.parent == folder or path == folder for path in videos)
-    return () if loose else tuple(names)
+    videos = find_videos(root)
+    loose = any(root in (path, path.parent) for path in videos)
+    return () if loose else tuple(sorted({path.relative_to(root).parts[0] for path in videos}))
 
 
-def _labeled(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[int]]:
-    paths = find_videos(folder)
+def _labeled(root: Path, classes: Classes) -> Labeled:
+    paths = find_videos(root)
     if not classes:
         return paths, [UNLABELED] * len(paths)
-    number = {name: n for n, name in enumerate(classes)}
-    return paths, [number[path.relative_to(folder).parts[0]] for path in paths]
+    return paths, [classes.index(path.relative_to(root).parts[0]) for path in paths]
 
 
-def _warn_of_rates(videos: Sequence[Video], stride: int) -> None:
+def _share(labels: list[int]) -> float:
+    """What puts a video of each class, at least, into each part."""
+    least = min(np.unique(labels, return_counts=True)[1])
+    if least < 2:
+        raise ValueError(f"`data.path` must hold at least two videos of each class, got {least}.")
+    return max(0.2, 1 / least)
+
+
+def _warn_of_rates(videos: list[Video], stride: int) -> None:
     """Warn where `stride` frames last longer in one video than in another."""
-    rates = sorted(
-        ((len(video) - 1) / video.times[-1], str(video.path))
-        for video in videos
-        if video.times[-1] > 0
-    )
+    moving = [video for video in videos if video.times[-1] > 0]
+    rates = sorted(((len(video) - 1) / video.times[-1], str(video.path)) for video in moving)
     if rates and rates[-1][0] > SIMILAR * rates[0][0]:
         (least, slow), (most, fast) = rates[0], rates[-1]
         log.warning(
