@@ -40,6 +40,7 @@ class Section:
         note: Below the table.
         legend: Names and their colors, such as "var(--c0)".
         code: Shown as it is.
+        columns: Pictures stand one (1) or two (2) in a row.
         folded: Show the title alone until it is clicked.
         sections: Parts of this part.
     """
@@ -51,6 +52,7 @@ class Section:
     note: str = ""
     legend: Mapping[str, str] = field(default_factory=dict)
     code: str = ""
+    columns: int = 1
     folded: bool = False
     sections: Sequence["Section"] = ()
 

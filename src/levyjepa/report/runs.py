@@ -178,9 +178,8 @@ def _overview(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
         head = [main["data"].iloc[0]]
         if any(compared):
             table = _against(main, labels(main), heads)
-            head += [
-                f"{cell} against {base}" for cell, base in pairs if len(pairs) == 1 and not same
-            ]
+            if len(pairs) == 1 and not same:
+                head.append(" against ".join(pairs[0]))
         else:
             table = mean_table(main).rename(index=labels(main))
             cells = list(main.loc[main["subject"] == "trained", "cell"].unique())
@@ -320,7 +319,8 @@ def _stack(pictures: dict[str, Picture]) -> Section:
         )
         for label, picture in pictures.items()
     ]
-    return Section(first.title, first.caption if same else "", pictures=named)
+    columns = 2 if len(named) > 3 else 1
+    return Section(first.title, first.caption if same else "", pictures=named, columns=columns)
 
 
 def _settings(group: _Group) -> Section:
