@@ -15,10 +15,7 @@ Groups = tuple[Tensor, ...]  # a tensor for each group of views
 
 
 def crop_clip(
-    crops: Crops,
-    video: Footage,
-    timing: tuple[int, int, float | None],
-    key: Sequence[int],
+    crops: Crops, video: Footage, timing: tuple[int, int, float | None], key: Sequence[int]
 ) -> tuple[Groups, Groups]:
     """Draw a random clip of a video and views of it: a pure function of video and key.
 

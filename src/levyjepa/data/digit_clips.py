@@ -1,6 +1,6 @@
 """A generator of clips of real digits that move smoothly and jump, with their masks and events."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import cache
 from itertools import pairwise
 from typing import Literal
@@ -62,6 +62,7 @@ class DigitClip:
     events: tuple[DigitEvent, ...]  # in order of frames
 
 
+@dataclass(eq=False)
 class MovingDigits(Dataset):
     """A map-style dataset of `DigitClip`, each a pure function of (seed, split, index).
 
@@ -70,55 +71,36 @@ class MovingDigits(Dataset):
     probabilities given. The first digit of a scene is present at its beginning; the others are
     drawn from the stationary distribution. A teleport is at least .47 (size - 28) pixels long.
 
-    Args:
-        split: "train" or "test", which have different digits, as data=mnist5k has.
-        clips: Number of clips.
-        frames: T.
-        size: H = W in pixels, at least 42.
-        digits: Least and most digits of a scene.
-        background: "textured" or "plain".
-        noise: Standard deviation of the Gaussian noise of pixels, of 255.
-        teleport, vanish, appear: Probabilities for each digit, each present and each absent digit
-            and frame.
-        cut: Probability for each frame.
-        seed: Draws everything but the digits' own pixels.
-
     Raises:
         ValueError: A size, a number or a probability is out of range.
     """
 
-    def __init__(
-        self,
-        split: str = "train",
-        clips: int = 1000,
-        frames: int = 16,
-        size: int = 64,
-        digits: tuple[int, int] = (2, 3),
-        background: str = "textured",
-        *,
-        noise: float = 2.0,
-        teleport: float = 0.03,
-        vanish: float = 0.02,
-        appear: float = 0.1,
-        cut: float = 0.02,
-        seed: int = 0,
-    ) -> None:
-        words = {"split": (split, SPLITS), "background": (background, BACKGROUNDS)}
-        for name, (value, known) in words.items():
-            if value not in known:
+    split: str = "train"  # or "test", which has different digits, as data=mnist5k has
+    clips: int = 1000
+    frames: int = 16  # T
+    size: int = 64  # H = W in pixels, at least 42
+    digits: tuple[int, int] = (2, 3)  # least and most of a scene
+    background: str = "textured"  # or "plain"
+    _: KW_ONLY
+    noise: float = 2.0  # standard deviation of the Gaussian noise of pixels, of 255
+    teleport: float = 0.03  # probability for each digit and frame
+    vanish: float = 0.02  # for each present digit and frame
+    appear: float = 0.1  # for each absent digit and frame
+    cut: float = 0.02  # for each frame
+    seed: int = 0  # of everything but the digits' own pixels
+
+    def __post_init__(self) -> None:
+        for name, known in (("split", SPLITS), ("background", BACKGROUNDS)):
+            if (value := getattr(self, name)) not in known:
                 raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {value!r}.")
-        self.split, self.background = split, background
-        self.clips, self.frames = count("clips", clips), count("frames", frames)
-        self.size = count("size", size, least=LEAST)
-        least, most = digits
-        self.digits = count("digits", least), count("digits", most, least=least)
-        chances = {"teleport": teleport, "vanish": vanish, "appear": appear, "cut": cut}
-        for name, chance in chances.items():
-            if not 0 <= chance <= 1:
+        for name, least in (("clips", 1), ("frames", 1), ("size", LEAST), ("seed", 0)):
+            count(name, getattr(self, name), least)
+        count("digits", self.digits[1], least=count("digits", self.digits[0]))
+        not_negative("noise", self.noise)
+        for name in ("teleport", "vanish", "appear", "cut"):
+            if not 0 <= (chance := getattr(self, name)) <= 1:
                 raise ValueError(f"`{name}` must be a probability in [0, 1], got {chance}.")
-        self.chances, self.noise = chances, not_negative("noise", noise)
-        self.seed = count("seed", seed, least=0)
-        self.ink, self.labels = _ink(split), real_digits()[SPLITS.index(split)][1]
+        self.ink, self.labels = _ink(self.split), real_digits()[SPLITS.index(self.split)][1]
 
     def __len__(self) -> int:
         return self.clips
@@ -128,7 +110,7 @@ class MovingDigits(Dataset):
         if not 0 <= index < self.clips:
             raise IndexError(f"`index` must be from 0 to {self.clips - 1}, got {index}.")
         random = np.random.default_rng((self.seed, SPLITS.index(self.split), index))
-        cuts = 1 + np.flatnonzero(random.random(self.frames - 1) < self.chances["cut"])
+        cuts = 1 + np.flatnonzero(random.random(self.frames - 1) < self.cut)
         starts = [0, *cuts.tolist(), self.frames]
         frames = np.empty((self.frames, 3, self.size, self.size), np.float32)
         masks = np.zeros_like(frames[:, 0], np.uint8)
@@ -172,23 +154,22 @@ class MovingDigits(Dataset):
     def _path(
         self, random: np.random.Generator, source: int, start: int, end: int, first: bool
     ) -> "_Path":
-        teleport, vanish, appear = (self.chances[k] for k in ("teleport", "vanish", "appear"))
         length, room = end - start, self.size - DIGIT
         angle = random.uniform(0, 2 * np.pi)
         velocity = random.uniform(*SPEED) * np.array([np.sin(angle), np.cos(angle)])
         at, present = np.empty((length, 2)), np.empty(length, bool)
         at[0] = random.uniform(0, room, 2)
-        present[0] = visible = first or random.random() * (vanish + appear) >= vanish
+        present[0] = visible = first or random.random() * (self.vanish + self.appear) >= self.vanish
         chance = random.random((length, 2))
         events: list[tuple[int, Kind, Center]] = []
         for t in range(1, length):
             bounced = np.abs(at[t - 1] + velocity - room / 2) > room / 2
             velocity = np.where(bounced, -velocity, velocity)
-            jumped = chance[t, 0] < teleport
+            jumped = chance[t, 0] < self.teleport
             step = room * random.uniform(1 / 3, 2 / 3, 2) if jumped else velocity
             at[t] = (at[t - 1] + step) % room if jumped else at[t - 1] + step
             kind: Kind | None = None
-            if chance[t, 1] < (vanish if visible else appear):
+            if chance[t, 1] < (self.vanish if visible else self.appear):
                 kind = "vanish" if visible else "appear"
                 visible = not visible
             elif visible:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
 UNLABELED = -1
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's tag; values that swap the sides
 
 
 class CorruptImageError(ValueError):
@@ -21,20 +21,17 @@ class TooManyCorruptError(ValueError):
     """More than 1 % of the images can't be decoded."""
 
 
+@dataclass(eq=False)
 class Images(Dataset):
     """A map-style dataset of (PIL RGB image, label).
 
-    Args:
-        records: A sequence of paths, of uint8 arrays (H, W) or (H, W, 3), or of dicts of `bytes` or
-            `path`, as an undecoded image column of Hugging Face gives.
-        labels: One for each record, -1 where there is none; None: there are none.
-        what: What messages call an image that has no path, before its index.
+    A record is a path, a uint8 array (H, W) or (H, W, 3), or a dict of `bytes` or `path`, as an
+    undecoded image column of Hugging Face gives.
     """
 
-    def __init__(
-        self, records: Any, labels: Sequence[int] | None = None, what: str = "image"
-    ) -> None:
-        self.records, self.labels, self.what = records, labels, what
+    records: Any  # a sequence
+    labels: Sequence[int] | None = None  # of each record, -1 where there is none
+    what: str = "image"  # what messages call an image that has no path, before its index
 
     def __len__(self) -> int:
         return len(self.records)
@@ -53,15 +50,6 @@ class Images(Dataset):
         path = record.get("path") if isinstance(record, dict) else record
         return str(path) if isinstance(path, (str, Path)) else f"{self.what} {index}"
 
-    def size(self, index: int) -> tuple[int, int]:
-        """Return an image's (height, width) from its header, or raise `CorruptImageError`."""
-        try:
-            image = open_image(self.records[index])
-            sideways = image.getexif().get(ORIENTATION) in SIDEWAYS
-        except Exception as error:  # Pillow's errors have no common base
-            raise CorruptImageError(self.name(index)) from error
-        return (image.width, image.height) if sideways else (image.height, image.width)
-
 
 class Tally:
     """The names of corrupt images so far; more than 1 % of a dataset is an error."""
@@ -74,9 +62,8 @@ class Tally:
         """Count names, each once, or raise `TooManyCorruptError`."""
         self.names.update(names)
         if len(self.names) > 0.01 * self.size:
-            raise TooManyCorruptError(
-                f"{len(self.names)} of {self.size} images can't be decoded, more than 1 %: {self}."
-            )
+            bad = f"{len(self.names)} of {self.size}"
+            raise TooManyCorruptError(f"{bad} images can't be decoded, more than 1 %: {self}.")
 
     def __str__(self) -> str:
         shown = ", ".join(sorted(self.names)[:10])

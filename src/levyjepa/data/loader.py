@@ -1,6 +1,7 @@
 """Batches, in an order that is a pure function of the seed and the epoch."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,15 +20,11 @@ from levyjepa.data.views import Batch, Crops
 
 
 class TestBatch(NamedTuple):
-    """Whole images.
+    """Whole images."""
 
-    `images` is (B, 3, s, s) uint8, of clips (B, T, 3, s, s), `labels` (B,) int64; `corrupt` names
-    the images that can't be decoded and are not among the B.
-    """
-
-    images: Tensor
-    labels: Tensor
-    corrupt: tuple[str, ...] = ()
+    images: Tensor  # (B, 3, size, size) uint8, of clips (B, T, 3, size, size)
+    labels: Tensor  # (B,) int64
+    corrupt: tuple[str, ...] = ()  # names of images that can't be decoded, not among the B
 
     __test__ = False  # no test for pytest
 
@@ -97,16 +94,10 @@ test_loader.__test__ = False  # pyright: ignore
 def two_views(
     item: Any, views: ViewsSettings, data: DataSettings, key: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Return two views of the first group.
+    """Return two views of an image or video, as of the first group; colors are untouched.
 
-    Args:
-        item: An image or a video.
-        views: How it is cropped.
-        data: Image size and frames.
-        key: Integers of at least 0, such as (seed, index); the views are a function of it.
-
-    Returns:
-        (3, size, size) uint8 each, of video (T, 3, size, size); colors untouched.
+    They are (3, size, size) uint8, of video (T, 3, size, size): a function of item and key,
+    integers of at least 0 such as (seed, index).
     """
     first = views.groups[0].replace(count=2)
     crops, _ = _crops(item, views.model_copy(update={"groups": [first]}), data, key)
@@ -114,35 +105,29 @@ def two_views(
 
 
 def whole(image: Image.Image | np.ndarray | Tensor, size: int) -> Tensor:
-    """Resize the short side of an image, or of frames, to `size` and crop the center square.
+    """Resize the short side of an image to `size` pixels and crop the center square.
 
-    Args:
-        image: A PIL image, an array (H, W, 3) of uint8, or a tensor (..., 3, H, W) of uint8.
-        size: Pixels.
-
-    Returns:
-        (..., 3, size, size) uint8.
+    An image is a PIL image, an array (H, W, 3) or a tensor (..., 3, H, W) of uint8; it becomes
+    (..., 3, size, size) uint8.
     """
     pixels = image if isinstance(image, Tensor) else F.pil_to_tensor(to_rgb(image))
     resized: Any = F.resize(pixels, [size], antialias=True)
     return F.center_crop(resized, [size, size])
 
 
+@dataclass(eq=False)
 class Order(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, index); an epoch's order is drawn from (seed, epoch)."""
 
-    def __init__(
-        self,
-        size: int,
-        batch_size: int,
-        seed: int,
-        rank: int,
-        world_size: int,
-        start: tuple[int, int],
-    ) -> None:
-        self.size, self.batch_size, self.seed = size, batch_size, seed
-        self.rank, self.world_size = rank, world_size
-        self.start, self.epoch = start, start[0]
+    size: int
+    batch_size: int
+    seed: int
+    rank: int
+    world_size: int
+    start: tuple[int, int]  # epoch and batch
+
+    def __post_init__(self) -> None:
+        self.epoch = self.start[0]
         self.sampler = self  # where Lightning looks for `set_epoch`
 
     def set_epoch(self, epoch: int) -> None:
@@ -161,11 +146,12 @@ class Order(Sampler[list[tuple[int, int]]]):
             yield [(self.epoch, int(index)) for index in chosen]
 
 
+@dataclass(eq=False)
 class _Items(Dataset):
     """`load(key)`; where an image can't be decoded, its name."""
 
-    def __init__(self, load: Callable[[Any], Any], size: int) -> None:
-        self.load, self.size = load, size
+    load: Callable[[Any], Any]
+    size: int
 
     def __len__(self) -> int:
         return self.size
@@ -215,10 +201,10 @@ def _collate_views(items: list[Any]) -> Batch:
 
 def _collate_whole(shape: tuple[int, ...], items: list[Any]) -> TestBatch:
     good, corrupt = _good_and_corrupt(items)
-    images = [image for image, _ in good]
-    labels = torch.tensor([label for _, label in good], dtype=torch.int64)
-    empty = torch.empty(0, *shape, dtype=torch.uint8)
-    return TestBatch(torch.stack(images) if images else empty, labels, corrupt)
+    if not good:
+        return TestBatch(torch.empty(0, *shape, dtype=torch.uint8), torch.empty(0).long(), corrupt)
+    images, labels = zip(*good, strict=True)
+    return TestBatch(torch.stack(images), torch.tensor(labels), corrupt)
 
 
 def _good_and_corrupt(items: list[Any]) -> tuple[list[Any], tuple[str, ...]]:

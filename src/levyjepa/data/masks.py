@@ -1,10 +1,11 @@
 """Masks: a class id for each pixel of an image."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import InterpolationMode
@@ -15,40 +16,38 @@ from levyjepa.data.images import CorruptImageError, Images, open_image
 VOID = -1  # the id of pixels that are ignored
 
 
+@dataclass(eq=False)
 class MaskedImages(Dataset):
-    """(PIL RGB image, -1), where `truth(i)` is the image's mask of ids below `classes`."""
+    """(PIL RGB image, -1), where `truth(i)` is the image's mask."""
 
-    def __init__(
-        self, images: Images, masks: Sequence[Any], classes: int, void: int | None
-    ) -> None:
-        self.images, self.masks, self.classes, self.void = images, masks, classes, void
+    images: Images
+    masks: Any  # a sequence of files or of dicts of `bytes` or `path`
+    classes: int  # ids are below it
+    void: int | None  # the id of pixels that are ignored
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
+    def __getitem__(self, index: int) -> tuple[Image, int]:
         return self.images[index]
 
     def name(self, index: int) -> str:
+        """What to call an image in messages."""
         return self.images.name(index)
 
     def truth(self, index: int) -> np.ndarray:
-        """Return a mask, (H, W) int64, -1 where ignored.
-
-        Raises:
-            ValueError: It or the image can't be read, their sizes differ, or the mask has another
-                mode or an unknown id.
-        """
+        """Return a mask, (H, W) int64, -1 where ignored; raise `ValueError` if it can't be used."""
         name = self.name(index)
         try:
-            height, width = self.images.size(index)
+            size = self.images[index][0].size
         except CorruptImageError:
             raise ValueError(f"The image {name} can't be decoded.") from None
         ids = read_ids(self.masks[index], name).astype(np.int64)
-        if ids.shape != (height, width):
+        if ids.shape[::-1] != size:
             raise ValueError(
-                f"The mask of {name} must be as large as its image, {width} x {height}, "
-                f"got {ids.shape[1]} x {ids.shape[0]}."
+                "The mask of {} must be as large as its image, {} x {}, got {} x {}.".format(
+                    name, *size, *ids.shape[::-1]
+                )
             )
         if self.void is not None:
             ids[ids == self.void] = VOID
@@ -61,12 +60,7 @@ class MaskedImages(Dataset):
 
 
 def read_ids(record: Any, name: str) -> np.ndarray:
-    """Return the ids (H, W) of a mask as they are stored, or raise `ValueError`.
-
-    Args:
-        record: A file, or a dict of `bytes` or `path`.
-        name: Of its image.
-    """
+    """Return the ids (H, W) of a mask, a record as of `Images`, as they are stored."""
     try:
         mask = open_image(record)
         ids = np.array(mask)
@@ -82,10 +76,7 @@ def fit_mask(ids: np.ndarray | Tensor, size: int) -> Tensor:
 
     Args:
         ids: (H, W) integers.
-        size: Pixels.
-
-    Returns:
-        (size, size) int64, each the id of the nearest pixel.
+        size: Pixels; the mask becomes (size, size) int64 of nearest pixels.
     """
     mask = torch.as_tensor(ids, dtype=torch.int64)[None]
     resized: Any = F.resize(mask, [size], InterpolationMode.NEAREST_EXACT)

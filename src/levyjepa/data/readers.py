@@ -3,9 +3,10 @@
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -29,24 +30,12 @@ class Encoded(bytes):
         return f"{len(self):,} bytes"
 
 
-class Reader(Protocol):
-    """Decodes a video; times are in seconds, as the file states them.
+def reader(path: Path | Encoded, rate: float) -> "Reader":
+    """Return the decoder of a file, or of a folder of images at `rate` frames per second.
 
-    `stream` yields all frames in order of time. `stamps` returns the time of each frame, (n,),
-    rising. `pick` returns the pixels of the frames of rising numbers, given these stamps.
+    Of a decoder, `stream` yields all frames in order of time, as the file states it, `stamps`
+    returns their times, rising, and `pick` the pixels of frames of rising numbers, given the times.
     """
-
-    def stream(self, size: Size | None) -> Frames: ...
-
-    def stamps(self) -> np.ndarray: ...
-
-    def pick(
-        self, stamps: np.ndarray, indices: np.ndarray, size: Size | None
-    ) -> list[np.ndarray]: ...
-
-
-def reader(path: Path | Encoded, rate: float) -> Reader:
-    """Return the decoder of a file, or of a folder of images at `rate` frames per second."""
     if isinstance(path, Path) and path.is_dir():
         return FrameFolder(path, rate)
     if isinstance(path, Path) and not path.is_file():
@@ -66,9 +55,8 @@ def naming(path: Path | Encoded) -> Iterator[None]:
         raise
     except (OSError, ValueError, RuntimeError, SyntaxError) as error:  # Pillow's and FFmpeg's
         reason = " ".join(str(error).split())[:200]
-        raise UnreadableVideoError(
-            f"`video` must be a readable video, got {path}: {reason}"
-        ) from error
+        message = f"`video` must be a readable video, got {path}: {reason}"
+        raise UnreadableVideoError(message) from error
 
 
 def scaled(height: int, width: int, size: Size | None) -> tuple[int, int]:
@@ -95,17 +83,16 @@ class FrameFolder:
             yield index / self.rate, 1 / self.rate, self._open(file, size)
 
     def stamps(self) -> np.ndarray:
-        compared = np.linspace(0, len(self.files) - 1, min(len(self.files), COMPARED)).astype(int)
-        sizes: dict[str, None] = {}
-        for place in compared:
+        number, sizes = len(self.files), {}
+        for place in np.linspace(0, number - 1, min(number, COMPARED)).astype(int):
             with Image.open(self.files[place]) as image:
-                sizes[f"{image.width} x {image.height}"] = None
+                sizes[f"{image.width} x {image.height}"] = image
         if len(sizes) > 1:
             raise UnreadableVideoError(
                 f"`video` must be frames of one size, got {' and '.join(sizes)} in "
                 f"{self.files[0].parent}; photographs are read by data=folder or data=unlabelled."
             )
-        return np.arange(len(self.files)) / self.rate
+        return np.arange(number) / self.rate
 
     def pick(self, stamps: np.ndarray, indices: np.ndarray, size: Size | None) -> list[np.ndarray]:
         return [self._open(self.files[index], size) for index in indices]
@@ -119,11 +106,11 @@ class FrameFolder:
         return np.asarray(rgb)
 
 
+@dataclass
 class PyAV:
     """A file, decoded by PyAV, which scales while it converts to RGB."""
 
-    def __init__(self, path: Path | Encoded) -> None:
-        self.path = path
+    path: Path | Encoded
 
     def stream(self, size: Size | None) -> Frames:
         with self._open() as (container, stream):
@@ -201,11 +188,11 @@ def _stamp(part: Any) -> int:
     return part.dts if part.pts is None else part.pts
 
 
+@dataclass
 class TorchCodec:
     """A file, decoded by torchcodec, which must decode it to know its times."""
 
-    def __init__(self, path: Path | Encoded) -> None:
-        self.path = path
+    path: Path | Encoded
 
     def stream(self, size: Size | None) -> Frames:
         decoder = self._open(size)
@@ -224,11 +211,11 @@ class TorchCodec:
         from torchcodec.decoders import VideoDecoder  # pyright: ignore
         from torchcodec.transforms import Resize  # pyright: ignore
 
-        decoder: Any = VideoDecoder(_handle(self.path), dimension_order="NHWC")
-        if size is None:
-            return decoder
-        whole = scaled(decoder.metadata.height, decoder.metadata.width, size)
-        return VideoDecoder(_handle(self.path), dimension_order="NHWC", transforms=[Resize(whole)])
+        options: Any = {"dimension_order": "NHWC"}
+        if size is not None:
+            stored: Any = VideoDecoder(_handle(self.path)).metadata
+            options["transforms"] = [Resize(scaled(stored.height, stored.width, size))]
+        return VideoDecoder(_handle(self.path), **options)
 
 
 def _handle(path: Path | Encoded) -> Any:
@@ -236,4 +223,5 @@ def _handle(path: Path | Encoded) -> Any:
 
 
 # In order of preference: docs/video.md has their speeds.
-DECODERS: dict[str, Callable[[Path | Encoded], Reader]] = {"av": PyAV, "torchcodec": TorchCodec}
+DECODERS: dict[str, type[PyAV] | type[TorchCodec]] = {"av": PyAV, "torchcodec": TorchCodec}
+Reader = PyAV | TorchCodec | FrameFolder

@@ -25,33 +25,20 @@ class Source:
     `train` and `test` are map-style datasets, or lists, of (image, label): a PIL image or a uint8
     array (H, W, 3), and an integer, -1 where there is no label. Datasets of video give
     (`Footage`, label). Two methods are optional: `name(i)` says what to call an item in messages,
-    `truth(i)` what is known about its pixels, as `truth` says.
-
-    Args:
-        name: What to call it.
-        train: Training split.
-        test: Test split; None if there is none.
-        classes: Names of the labels; empty without labels.
-        mean, std: Of pixels in [0, 1], for each channel; None measures them on the training split.
-        truth: "masks": `truth(i)` is an array (H, W) of class ids, -1 where ignored;
-            "scenes": it is a `DigitClip`; "": there is none.
-        mask_classes: Names of the ids of masks.
-        sequences: Videos with object masks, to be tracked.
-        ordered: Items follow each other in time, so a held-out part must be of whole stretches.
-        clips: Whether items are video.
+    `truth(i)` is a mask (H, W) of class ids, -1 where ignored, or a `DigitClip`.
     """
 
     name: str
     train: Any
     test: Any = None
-    classes: tuple[str, ...] = ()
-    mean: tuple[float, ...] | None = None
+    classes: tuple[str, ...] = ()  # names of the labels
+    mean: tuple[float, ...] | None = None  # of pixels in [0, 1]; None measures the training split
     std: tuple[float, ...] | None = None
-    truth: str = ""
-    mask_classes: tuple[str, ...] = ()
-    sequences: tuple[Any, ...] = ()
-    ordered: bool = False
-    clips: bool = False
+    truth: str = ""  # what `truth(i)` gives: "masks", "scenes" or nothing
+    mask_classes: tuple[str, ...] = ()  # names of the ids of masks
+    sequences: tuple[Any, ...] = ()  # videos with object masks, to be tracked
+    ordered: bool = False  # items follow each other in time: whole stretches are held out
+    clips: bool = False  # whether items are video
 
 
 class Rows(Subset):
@@ -73,18 +60,13 @@ def open_source(settings: DataSettings) -> Source:
 
     Raises:
         ValueError: An unknown source, no images, no labels, a missing split or column.
-        FileNotFoundError: The folder is missing.
-        ConnectionError: A hub can't be reached.
+        FileNotFoundError, ConnectionError: The folder is missing, a hub can't be reached.
     """
     return prepared(SOURCES.get(settings.source).build(settings), settings)
 
 
 def prepared(source: Source, settings: DataSettings) -> Source:
-    """Check a source, measure its pixels, hold out a part and limit its size.
-
-    Args:
-        source: What a registered function, or a user, gives.
-        settings: `holdout` and `limit` are applied; `frames` says whether items must be video.
+    """Check a source, measure its pixels, hold out a part and limit its size, as settings say.
 
     Raises:
         TypeError: It is not a source, or its items are not (image, label).
@@ -139,32 +121,26 @@ def labels_of(dataset: Any) -> list[int] | None:
 
 
 def check_label(label: Any, classes: int, dataset: Any, index: int, where: str = "") -> int:
-    """Return the label of an item as an integer.
+    """Return the label of an item as an integer; raise if it is neither -1 nor one of the classes.
 
-    Raises:
-        ValueError: It is neither -1 nor one of the classes.
-        TypeError: It is no integer.
+    `dataset`, `index` and `where` say in messages whose it is.
     """
     try:
         number = operator.index(label)
     except TypeError:
-        name = item_name(dataset, index)
-        raise TypeError(f"The label of {name}{where} must be an integer, got {label!r}.") from None
-    if not UNLABELED <= number < classes:
-        span = f"-1 or from 0 to {classes - 1}" if classes else "-1"
-        raise ValueError(
-            f"The label of {item_name(dataset, index)}{where} must be {span}, as `classes` names "
-            f"{classes or 'none'}; got {number}."
-        )
-    return number
+        name = item_name(dataset, index) + where
+        raise TypeError(f"The label of {name} must be an integer, got {label!r}.") from None
+    if UNLABELED <= number < classes:
+        return number
+    name, span = item_name(dataset, index) + where, f"-1 or from 0 to {classes - 1}"
+    raise ValueError(
+        f"The label of {name} must be {span if classes else -1}, as `classes` names "
+        f"{classes or 'none'}; got {number}."
+    )
 
 
 def stratified(labels: Any, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of two parts, the same each time.
-
-    Args:
-        labels: (N,) integers.
-        share: Share of each class's items that go to the second part.
+    """Return the indices of two parts; a share of each class goes to the second.
 
     Raises:
         ValueError: The second part is empty.
@@ -203,12 +179,7 @@ def stretches(items: Any, share: float) -> tuple[np.ndarray, np.ndarray]:
 def pixel_statistics(dataset: Any, most: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and deviation of pixels in [0, 1], for each channel, over a seeded sample.
 
-    Args:
-        dataset: Gives (image or video, label); of a video, the frame in its middle counts.
-        most: Size of the sample.
-
-    Raises:
-        ValueError: None of them can be decoded.
+    Of a video, the frame in its middle counts.
     """
     moments, corrupt = [], None
     for index in np.random.default_rng(0).permutation(len(dataset))[:most]:
@@ -231,12 +202,11 @@ def pixel_statistics(dataset: Any, most: int) -> tuple[tuple[float, ...], tuple[
 
 def _check(source: Source, split: str, dataset: Any) -> None:
     """Check a split's size, its first item (of a list every item) and its labels."""
-    where = f" of `{split}` of {source.name}"
+    part = f"`{split}` of {source.name}"
+    where, classes = f" of {part}", len(source.classes)
     if not len(dataset):
-        raise ValueError(
-            f"`{split}` of {source.name} must hold an item, got none; see `data.path` and "
-            f"`data.{split}_split`."
-        )
+        see = f"`data.path` and `data.{split}_split`"
+        raise ValueError(f"{part} must hold an item, got none; see {see}.")
     for index in range(len(dataset) if isinstance(dataset, (list, tuple)) else 1):
         try:
             item = dataset[index]
@@ -246,9 +216,9 @@ def _check(source: Source, split: str, dataset: Any) -> None:
         if not isinstance(item, (tuple, list)) or len(item) != 2:
             raise TypeError(f"{name} must be (image, label), got {type(item).__name__}.")
         _check_image(item[0], source.clips, name)
-        check_label(item[1], len(source.classes), dataset, index, where)
+        check_label(item[1], classes, dataset, index, where)
     for index, label in enumerate(labels_of(dataset) or ()):
-        check_label(label, len(source.classes), dataset, index, where)
+        check_label(label, classes, dataset, index, where)
 
 
 def _check_image(image: Any, clips: bool, name: str) -> None:

@@ -3,6 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,10 +99,7 @@ class Footage(ABC):
         """Return the frames of these numbers, (n, 3, H, W) uint8."""
 
     def starts(self, length: int, stride: int = 1, rate: float | None = None) -> int:
-        """Return how many frames can begin a clip, as of `clip`, that ends within the video.
-
-        It is at least 1.
-        """
+        """Return how many frames can begin a `clip` that ends within the video, at least 1."""
         count("length", length)
         if rate is None:
             return max(len(self) - (length - 1) * count("stride", stride), 1)
@@ -173,11 +171,11 @@ class Video(Footage):
             return np.stack(images)[place]
 
 
+@dataclass(eq=False)
 class MemoryVideo(Footage):
-    """Frames in memory, (n, 3, H, W) uint8, one per second."""
+    """Frames in memory, one per second."""
 
-    def __init__(self, frames: Tensor) -> None:
-        self.frames = frames
+    frames: Tensor  # (n, 3, H, W) uint8
 
     @property
     def times(self) -> np.ndarray:
@@ -188,17 +186,10 @@ class MemoryVideo(Footage):
 
 
 class Videos(Dataset):
-    """A map-style dataset of (Video, label).
+    """A map-style dataset of (Video, label), of paths and a size as of `read_frames`.
 
-    Videos whose index can't be read are left out, and named in `unreadable` and in a warning.
-
-    Args:
-        paths: As of `read_frames`.
-        labels: One for each path, -1 where there is none; None: there are none.
-        size: As of `read_frames`.
-
-    Raises:
-        ValueError: None of the videos can be read.
+    Videos whose index can't be read are left out, and named in `unreadable` and in a warning. A
+    label is -1 where there is none. `ValueError` is raised if no video can be read.
     """
 
     def __init__(
@@ -220,9 +211,8 @@ class Videos(Dataset):
                 reason = error
         bad = len(self.unreadable)
         if not self.videos:
-            raise ValueError(
-                f"`paths` must hold a readable video, got {bad} unreadable ones: {reason}"
-            ) from reason
+            message = f"`paths` must hold a readable video, got {bad} unreadable ones: {reason}"
+            raise ValueError(message) from reason
         if bad:
             names = ", ".join(self.unreadable[:10])
             log.warning("%d of %d videos can't be read: %s", bad, len(paths), names)
@@ -235,11 +225,7 @@ class Videos(Dataset):
 
 
 def find_videos(folder: str | Path) -> list[Path]:
-    """Return the video files below a folder, and the folders of images in it, by name.
-
-    Raises:
-        ValueError: There are none.
-    """
+    """Return the video files below a folder, and the folders of images in it, by name."""
     root = Path(folder)
     inside = [(path, path.suffix.lower()) for path in root.rglob("*")]
     videos = {path for path, suffix in inside if suffix in VIDEO_SUFFIXES and path.is_file()}

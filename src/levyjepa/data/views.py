@@ -7,6 +7,7 @@ of a view are one 3 x 4 matrix. `benchmarks/views.py` compares its speed with ot
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -19,27 +20,19 @@ from torchvision.transforms.v2.functional import pil_to_tensor, resized_crop
 from levyjepa.data.images import to_rgb
 from levyjepa.data.settings import ViewGroup, ViewsSettings
 
+Random = np.random.Generator
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 MAX_LOG_RATIO = math.log(4 / 3)  # of a crop's width to its height
 CPU_PIXELS = 2**17  # of a chunk of views, whose float copies then stay in a core's cache
 
 
 class Batch(NamedTuple):
-    """Views of a batch of images or clips, colors untouched.
+    """Views of a batch of images or clips, for each group; colors are untouched."""
 
-    Args:
-        views: For each group, (count, B, 3, size, size) uint8, of clips (count, B, T, 3, size,
-            size).
-        labels: (B,) int64, -1 where there is none.
-        corrupt: Names of images that can't be decoded and are not among the B.
-        valid: For each group, (count, B, T) bool, False at frames that are repeated beyond a
-            video's end; empty if there are none.
-    """
-
-    views: tuple[Tensor, ...]
-    labels: Tensor
-    corrupt: tuple[str, ...] = ()
-    valid: tuple[Tensor, ...] = ()
+    views: tuple[Tensor, ...]  # (count, B, 3, size, size) uint8, of clips (count, B, T, 3, ...)
+    labels: Tensor  # (B,) int64, -1 where there is none
+    corrupt: tuple[str, ...] = ()  # names of images that can't be decoded, not among the B
+    valid: tuple[Tensor, ...] = ()  # (count, B, T) bool, False beyond a video's end; empty if none
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """Return the batch on `device`."""
@@ -60,23 +53,17 @@ def generator_of(*key: int, device: torch.device | str = "cpu") -> torch.Generat
     return torch.Generator(device).manual_seed(seed_of(*key))
 
 
+@dataclass
 class Crops:
-    """Random crops, flips and rotations of one image, for each group of views.
+    """Random crops, flips and rotations of one image, for each group of views."""
 
-    Args:
-        settings: Groups, the probability of a flip and the largest angle of a rotation.
-        image_size: Pixels, of views whose group names no size.
-    """
-
-    def __init__(self, settings: ViewsSettings, image_size: int) -> None:
-        self.settings, self.image_size = settings, image_size
+    settings: ViewsSettings
+    image_size: int  # pixels, of views whose group names no size
 
     def __call__(self, image: Image.Image | np.ndarray, key: Sequence[int]) -> tuple[Tensor, ...]:
         """Return, for each group, (count, 3, size, size) uint8: a pure function of image and key.
 
-        Args:
-            image: A PIL image or an array (H, W, 3) of uint8.
-            key: Integers of at least 0, as (seed, epoch, index).
+        An array is (H, W, 3) uint8; a key is integers of at least 0, as (seed, epoch, index).
         """
         random, rgb = np.random.default_rng(key), to_rgb(image)
         pixels = pil_to_tensor(rgb)
@@ -90,11 +77,7 @@ class Crops:
         )
 
     def crop(
-        self,
-        pixels: Tensor,
-        turned: Callable[[float], Tensor],
-        group: ViewGroup,
-        random: np.random.Generator,
+        self, pixels: Tensor, turned: Callable[[float], Tensor], group: ViewGroup, random: Random
     ) -> Tensor:
         """Return one view (..., 3, size, size) of pixels (..., 3, H, W), both uint8.
 
@@ -110,7 +93,7 @@ class Crops:
 
 
 def crop_box(
-    height: int, width: int, scale: Sequence[float], random: np.random.Generator
+    height: int, width: int, scale: Sequence[float], random: Random
 ) -> tuple[int, int, int, int]:
     """Return the top, left, height and width of a crop, as torchvision's RandomResizedCrop.
 

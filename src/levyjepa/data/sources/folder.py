@@ -36,12 +36,7 @@ def unlabelled(settings: DataSettings) -> Source:
 
 
 def existing(settings: DataSettings) -> Path:
-    """Return the folder that `data.path` names.
-
-    Raises:
-        ValueError: It names none, or a file.
-        FileNotFoundError: There is no such folder.
-    """
+    """Return the folder that `data.path` names, or raise `ValueError` or `FileNotFoundError`."""
     if settings.path is None:
         raise ValueError(f"`data.path` must be a folder for data={settings.source}, got none.")
     root = Path(settings.path).expanduser()
@@ -70,9 +65,6 @@ def class_splits(
         classes: Gives the names of the classes in a folder.
         labeled: Gives the paths in a folder of classes, and their labels.
         share: Of labels, how much of each class is tested on where the folder is not split.
-
-    Raises:
-        ValueError: There is a training folder and no test folder, or that has other classes.
     """
     root = existing(settings)
     train = root / settings.train_split

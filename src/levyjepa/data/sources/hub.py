@@ -1,7 +1,7 @@
 """Labeled tables of Hugging Face's `datasets`, from a hub or parquet files."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -85,11 +85,13 @@ class Column:
         return self.table[int(index)][self.column]
 
 
+@dataclass(eq=False)
 class VideoRecords(Dataset):
     """(Video, label) of records of `bytes` or `path`, opened when they are read."""
 
-    def __init__(self, records: Column, labels: Sequence[int], size: int) -> None:
-        self.records, self.labels, self.size = records, labels, size
+    records: Column
+    labels: Sequence[int]
+    size: int
 
     def __len__(self) -> int:
         return len(self.records)
@@ -101,12 +103,7 @@ class VideoRecords(Dataset):
 
 
 def hub_tables(settings: DataSettings) -> dict[str, Any]:
-    """Return the tables of both splits of a hub's data set.
-
-    Raises:
-        ValueError: There is no data set of this id, or it lacks a split.
-        ConnectionError: The hub can't be reached.
-    """
+    """Return the tables of a hub's data set, in which both splits must be."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError
 
@@ -132,11 +129,7 @@ def hub_tables(settings: DataSettings) -> dict[str, Any]:
 
 
 def parquet_tables(root: Path, settings: DataSettings) -> dict[str, Any]:
-    """Return the tables of both splits, from the files train*.parquet and test*.parquet.
-
-    Raises:
-        ValueError: A split has none, or they can't be read.
-    """
+    """Return the tables of both splits, from the files train*.parquet and test*.parquet."""
     from datasets import Dataset
 
     files, parts = sorted(root.glob("*.parquet")), {}
@@ -157,11 +150,7 @@ def parquet_tables(root: Path, settings: DataSettings) -> dict[str, Any]:
 
 
 def pick_column(settings: DataSettings, what: str, usable: list[str], likely: list[str]) -> str:
-    """Return the column that settings name, else the only likely one.
-
-    Raises:
-        ValueError: It is not usable, or there is not one that is likely.
-    """
+    """Return the column that settings name, else the only likely one."""
     chosen = getattr(settings, f"{what}_column")
     if chosen is None and len(likely) == 1:
         return likely[0]
@@ -183,27 +172,21 @@ def _source(name: str, tables: dict[str, Any], settings: DataSettings) -> Source
     kind: Any = VideoFeature if clips else ImageFeature
     features = tables[splits[0]].features
 
-    def is_label(feature: Any) -> bool:
-        plain = isinstance(feature, Value) and "float" not in feature.dtype
-        return plain or isinstance(feature, ClassLabel)
-
-    def is_image(feature: Any) -> bool:
-        """Whether it can be read as images: decoded, as bytes, or by their paths."""
-        if isinstance(feature, Value):
-            return not clips and feature.dtype in ("binary", "string")
-        records = not clips and isinstance(feature, dict) and "bytes" in feature
-        return records or isinstance(feature, kind)
-
-    def column(what: str, fits: Any, kind: Any, names: set[str]) -> str:
-        usable = [key for key, feature in features.items() if fits(feature)]
+    def column(what: str, kind: Any, others: list[str]) -> str:
+        """A column of this kind, or another that is usable."""
+        typed = [key for key, feature in features.items() if isinstance(feature, kind)]
+        usable = [key for key in features if key in typed or key in others]
         if not usable:
             raise ValueError(f"{name} has no column of {what}s, only {', '.join(features)}.")
-        likely = [key for key in usable if isinstance(features[key], kind)]
-        likely = likely or [key for key in usable if key in names]
-        return pick_column(settings, what, usable, likely)
+        return pick_column(
+            settings, what, usable, typed or [key for key in usable if key == what == "label"]
+        )
 
-    image = column("image", is_image, kind, set())
-    label = column("label", is_label, ClassLabel, {"label"})
+    plain = {key: feature.dtype for key, feature in features.items() if isinstance(feature, Value)}
+    files = [key for key, dtype in plain.items() if dtype in ("binary", "string")]
+    files += [key for key, f in features.items() if isinstance(f, dict) and "bytes" in f]
+    image = column("image", kind, [] if clips else files)
+    label = column("label", ClassLabel, [key for key, d in plain.items() if "float" not in d])
     known = getattr(features[label], "names", None)
     values = [tables[split][label][:] for split in splits]
     distinct = range(len(known)) if known else sorted({*values[0], *values[1]} - {None, UNLABELED})
