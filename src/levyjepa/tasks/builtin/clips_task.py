@@ -335,11 +335,15 @@ def _draw(context: Context, followed: Tensor) -> None:
 
 
 def _films(scenes: Sequence[Any]) -> list[int]:
-    """Clips in which digits jump, those first whose two jumps lie apart; the last has a cut."""
+    """Clips in which digits jump; the last has a cut.
+
+    Those come first in which a digit is always visible and two jumps lie apart.
+    """
 
     def order(clip: int) -> tuple[bool, int]:
-        frames = jumps[clip]
-        return not (len(frames) == 2 and frames[1] - frames[0] > 1), -len(frames)
+        frames, masks = jumps[clip], scenes[clip].masks
+        apart = len(frames) == 2 and frames[1] - frames[0] > 1
+        return not (apart and bool(masks.flatten(1).any(1).all())), -len(frames)
 
     kinds = [{event.kind for event in scene.events} for scene in scenes]
     jumps = [
