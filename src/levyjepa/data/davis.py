@@ -40,27 +40,19 @@ class VideoSequence:
     def masks(self) -> dict[int, Tensor]:
         """Read the annotations that exist, (H, W) uint8 by frame: ids of objects, 255 for void.
 
-        Raises:
-            FileNotFoundError: The first frame has none.
-            ValueError: One can't be read.
+        Raises `FileNotFoundError` if the first frame has none, `ValueError` if one can't be read.
         """
-        first = self.annotations[0]
-        if not first.is_file():
-            raise FileNotFoundError(
-                f"{self.name} must have a mask of its first frame; there is no {first}."
-            )
+        if not (path := self.annotations[0]).is_file():
+            where = f"{self.name} must have a mask of its first frame"
+            raise FileNotFoundError(f"{where}; there is no {path}.")
         files = {t: path for t, path in enumerate(self.annotations) if path.is_file()}
         return {t: self._ids(path) for t, path in files.items()}
 
     def read_masks(self, folder: Path | None = None) -> Tensor:
         """Read a mask of every frame, (T, H, W) uint8.
 
-        Args:
-            folder: Holds files named as the annotations; None: the annotations.
-
-        Raises:
-            FileNotFoundError: One is missing.
-            ValueError: One can't be read, or their sizes differ.
+        A folder holds files named as the annotations. Raises `FileNotFoundError` if one is missing,
+        `ValueError` if one can't be read or their sizes differ.
         """
         paths = [path if folder is None else folder / path.name for path in self.annotations]
         return _stack([self._ids(path) for path in paths], str(paths[0].parent))
@@ -107,19 +99,15 @@ def open_davis(root: str | Path, subset: str = "val") -> tuple[VideoSequence, ..
     names = dict.fromkeys(Path(line).parent.name if "/" in line else line for line in lines)
     if not names:
         raise ValueError(f"{path} must name at least one sequence, got none.")
-    images = {
-        name: sorted((root / "JPEGImages" / RESOLUTION / name).glob("*.jpg")) for name in names
-    }
-    if missing := [name for name in names if not images[name]]:
-        raise FileNotFoundError(
-            f"{missing[0]} must hold frames; there is no *.jpg in "
-            f"{root / 'JPEGImages' / RESOLUTION / missing[0]}."
-        )
-    masks = root / "Annotations" / RESOLUTION
-    return tuple(
-        VideoSequence(name, tuple(files), tuple(masks / name / f"{p.stem}.png" for p in files))
-        for name, files in images.items()
-    )
+    sequences = []
+    for name in names:
+        folder, masks = (root / kind / RESOLUTION / name for kind in ("JPEGImages", "Annotations"))
+        images = tuple(sorted(folder.glob("*.jpg")))
+        if not images:
+            raise FileNotFoundError(f"{name} must hold frames; there is no *.jpg in {folder}.")
+        annotations = tuple(masks / f"{image.stem}.png" for image in images)
+        sequences.append(VideoSequence(name, images, annotations))
+    return tuple(sequences)
 
 
 def write_clips(clips: Iterable[DigitClip], root: str | Path, subset: str = "val") -> None:

@@ -1,9 +1,10 @@
 """A generator of clips of real digits that move smoothly and jump, with their masks and events."""
 
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -49,11 +50,7 @@ class DigitIdentity:
 
 @dataclass(frozen=True)
 class DigitClip:
-    """A clip with all that is known about it.
-
-    Objects are numbered from 1 in the order in which they first appear; higher numbers are in
-    front.
-    """
+    """A clip and its objects, from 1 in the order in which they first appear, the last in front."""
 
     frames: Tensor  # (T, 3, H, W) uint8
     masks: Tensor  # (T, H, W) uint8: id of the digit that is visible, 0 for the background
@@ -119,15 +116,16 @@ class MovingDigits(Dataset):
             frames[start:end] = _background(random, self.size, self.background)
             scene = self._scene(random, start, end)
             if len(paths) + len(scene) > MOST:
-                raise ValueError(
-                    f"`digits` and `cut` must give at most {MOST} objects in a clip, got more in "
-                    f"clip {index}."
-                )
+                limit = f"at most {MOST} objects in a clip"
+                raise ValueError(f"`digits` and `cut` must give {limit}, got more in clip {index}.")
             for path in scene:
                 paths.append(path)
                 hue = random.random(3, np.float32)
                 color = (255 * hue / hue.max())[:, None, None]
-                _draw(frames, masks, path, self.ink[path.source], color, len(paths))
+                ink = self.ink[path.source]
+                for t, place in path.places():
+                    frames[t][place] += ink * (color - frames[t][place])
+                    masks[t][place][ink >= INK] = len(paths)
         frames += np.float32(self.noise) * random.standard_normal(frames.shape, np.float32)
         positions = np.full((self.frames, len(paths), 2), np.nan, np.float32)
         events = [DigitEvent(int(frame), "cut", 0, None) for frame in cuts]
@@ -191,6 +189,13 @@ class _Path:
     present: np.ndarray  # (length,) bool
     events: list[tuple[int, Kind, Center]]
 
+    def places(self) -> Iterator[tuple[int, Any]]:
+        """Frames in which it is present, and its pixels in them."""
+        corners = np.rint(self.centers - DIGIT / 2).astype(int)
+        for t in np.flatnonzero(self.present).tolist():
+            y, x = corners[t]
+            yield self.start + t, np.s_[..., y : y + DIGIT, x : x + DIGIT]
+
 
 @cache
 def real_digits() -> list[tuple[np.ndarray, np.ndarray]]:
@@ -223,21 +228,3 @@ def _interpolation(size: int) -> np.ndarray:
     """(size, COARSE) weights that interpolate linearly between equidistant values."""
     at = np.linspace(0, COARSE - 1, size, dtype=np.float32)[:, None]
     return np.maximum(0, 1 - np.abs(at - np.arange(COARSE, dtype=np.float32)))
-
-
-def _draw(
-    frames: np.ndarray,
-    masks: np.ndarray,
-    path: _Path,
-    ink: np.ndarray,
-    color: np.ndarray,
-    number: int,
-) -> None:
-    """Draw a digit over frames and masks, its center at the nearest pixel."""
-    corners = np.rint(path.centers - DIGIT / 2).astype(int)
-    for t in np.flatnonzero(path.present):
-        y, x = corners[t]
-        place = np.s_[path.start + t, ..., y : y + DIGIT, x : x + DIGIT]
-        under = frames[place]
-        under += ink * (color - under)
-        masks[place][ink >= INK] = number

@@ -58,11 +58,8 @@ def train_loader(
     """
     size = len(source.train)
     if size < data.batch_size * world_size:
-        ranks = f" for {world_size} ranks" if world_size > 1 else ""
-        raise ValueError(
-            f"`data.batch_size` must be at most {size // world_size}, as there are {size} training "
-            f"images or clips{ranks}, got {data.batch_size}."
-        )
+        wanted = f"at most {size // world_size}, as there are {size} training images or clips"
+        raise ValueError(f"`data.batch_size` must be {wanted}, got {data.batch_size}.")
     return DataLoader(
         _Items(partial(_cropped, source, views, data, seed), size),
         batch_sampler=Order(size, data.batch_size, seed, rank, world_size, start),

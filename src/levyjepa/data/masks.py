@@ -44,18 +44,14 @@ class MaskedImages(Dataset):
             raise ValueError(f"The image {name} can't be decoded.") from None
         ids = read_ids(self.masks[index], name).astype(np.int64)
         if ids.shape[::-1] != size:
-            raise ValueError(
-                "The mask of {} must be as large as its image, {} x {}, got {} x {}.".format(
-                    name, *size, *ids.shape[::-1]
-                )
-            )
+            (width, height), (tall, wide) = size, ids.shape
+            wanted = f"as large as its image, {width} x {height}"
+            raise ValueError(f"The mask of {name} must be {wanted}, got {wide} x {tall}.")
         if self.void is not None:
             ids[ids == self.void] = VOID
         if (ids >= self.classes).any():
-            void = "" if self.void is None else f" or {self.void} for void"
-            raise ValueError(
-                f"The mask of {name} must hold ids below {self.classes}{void}, got {ids.max()}."
-            )
+            known = f"{self.classes}" + ("" if self.void is None else f" or {self.void} for void")
+            raise ValueError(f"The mask of {name} must hold ids below {known}, got {ids.max()}.")
         return ids
 
 

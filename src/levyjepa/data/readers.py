@@ -23,6 +23,11 @@ class UnreadableVideoError(CorruptImageError):
     """A file or folder from which no whole video can be read."""
 
 
+def unreadable(wanted: str, got: Any) -> UnreadableVideoError:
+    """Return the error that says what `video` must be or hold."""
+    return UnreadableVideoError(f"`video` must {wanted}, got {got}.")
+
+
 class Encoded(bytes):
     """The bytes of a video file; messages print their number."""
 
@@ -39,7 +44,7 @@ def reader(path: Path | Encoded, rate: float) -> "Reader":
     if isinstance(path, Path) and path.is_dir():
         return FrameFolder(path, rate)
     if isinstance(path, Path) and not path.is_file():
-        raise UnreadableVideoError(f"`video` must be a file or a folder of images, got {path}.")
+        raise unreadable("be a file or a folder of images", path)
     for library, decoder in DECODERS.items():
         if find_spec(library):
             return decoder(path)
@@ -55,8 +60,7 @@ def naming(path: Path | Encoded) -> Iterator[None]:
         raise
     except (OSError, ValueError, RuntimeError, SyntaxError) as error:  # Pillow's and FFmpeg's
         reason = " ".join(str(error).split())[:200]
-        message = f"`video` must be a readable video, got {path}: {reason}"
-        raise UnreadableVideoError(message) from error
+        raise unreadable("be a readable video", f"{path}: {reason}") from error
 
 
 def scaled(height: int, width: int, size: Size | None) -> tuple[int, int]:
@@ -88,10 +92,8 @@ class FrameFolder:
             with Image.open(self.files[place]) as image:
                 sizes[f"{image.width} x {image.height}"] = image
         if len(sizes) > 1:
-            raise UnreadableVideoError(
-                f"`video` must be frames of one size, got {' and '.join(sizes)} in "
-                f"{self.files[0].parent}; photographs are read by data=folder or data=unlabelled."
-            )
+            where = f"{self.files[0].parent}; photographs are read by data=folder or unlabelled"
+            raise unreadable("be frames of one size", f"{' and '.join(sizes)} in {where}")
         return np.arange(number) / self.rate
 
     def pick(self, stamps: np.ndarray, indices: np.ndarray, size: Size | None) -> list[np.ndarray]:
@@ -142,9 +144,7 @@ class PyAV:
                         images.append(convert(frame))
                     if len(images) == len(wanted):
                         return images
-        raise UnreadableVideoError(
-            f"`video` must hold the frames that its index lists, got {self.path}."
-        )
+        raise unreadable("hold the frames that its index lists", self.path)
 
     @contextmanager
     def _open(self) -> Iterator[tuple[Any, Any]]:
@@ -154,16 +154,14 @@ class PyAV:
         try:
             with av.open(_handle(self.path)) as container:
                 if not container.streams.video:
-                    raise UnreadableVideoError(f"`video` must hold frames, got {self.path}.")
+                    raise unreadable("hold frames", self.path)
                 yield container, container.streams.video[0]
         except FFmpegError as error:  # not all of them are built-in errors
             raise OSError(str(error)) from error
 
     def _check_whole(self, stream: Any, packets: int) -> None:
         if packets < stream.frames:
-            raise UnreadableVideoError(
-                f"`video` must be whole, got {packets} of {stream.frames} frames in {self.path}."
-            )
+            raise unreadable("be whole", f"{packets} of {stream.frames} frames in {self.path}")
 
 
 def _converter(size: Size | None) -> Callable[[Any], np.ndarray]:

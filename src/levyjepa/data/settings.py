@@ -44,15 +44,12 @@ class DataSettings(Settings):
     def _check(self) -> "DataSettings":
         for name, default in (("stride", 1), ("rate", None)):
             if self.frames is None and (value := getattr(self, name)) != default:
-                raise ValueError(
-                    f"`data.{name}` only applies to video, and data.source={self.source} gives "
-                    f"images; got {value}."
-                )
+                images = f"and data.source={self.source} gives images"
+                raise ValueError(f"`data.{name}` only applies to video, {images}; got {value}.")
         least, most = self.digits
         if not 1 <= least <= most:
-            raise ValueError(
-                f"`data.digits` must be [least, most], 1 <= least <= most, got {[least, most]}."
-            )
+            wanted = "[least, most], 1 <= least <= most"
+            raise ValueError(f"`data.digits` must be {wanted}, got {[least, most]}.")
         return self
 
 

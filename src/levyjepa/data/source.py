@@ -76,10 +76,8 @@ def prepared(source: Source, settings: DataSettings) -> Source:
         raise TypeError(f"`data.source={settings.source}` must give a `Source`, got {source!r}.")
     if source.clips != (settings.frames is not None):
         wanted, kind = ("a number", "video") if source.clips else ("null", "images")
-        raise ValueError(
-            f"`data.frames` must be {wanted}, as {source.name} gives {kind}; "
-            f"got {settings.frames or 'null'}."
-        )
+        why = f"{wanted}, as {source.name} gives {kind}"
+        raise ValueError(f"`data.frames` must be {why}; got {settings.frames or 'null'}.")
     _check(source, "train", source.train)
     if source.test is not None:
         _check(source, "test", source.test)
@@ -132,11 +130,10 @@ def check_label(label: Any, classes: int, dataset: Any, index: int, where: str =
         raise TypeError(f"The label of {name} must be an integer, got {label!r}.") from None
     if UNLABELED <= number < classes:
         return number
-    name, span = item_name(dataset, index) + where, f"-1 or from 0 to {classes - 1}"
-    raise ValueError(
-        f"The label of {name} must be {span if classes else -1}, as `classes` names "
-        f"{classes or 'none'}; got {number}."
-    )
+    name = item_name(dataset, index) + where
+    known = f"-1 or from 0 to {classes - 1}, as `classes` names {classes}"
+    known = known if classes else "-1, as `classes` names none"
+    raise ValueError(f"The label of {name} must be {known}; got {number}.")
 
 
 def stratified(labels: Any, share: float) -> tuple[np.ndarray, np.ndarray]:
@@ -149,10 +146,8 @@ def stratified(labels: Any, share: float) -> tuple[np.ndarray, np.ndarray]:
     members = [random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
     chosen = np.sort(np.concatenate([some[: round(share * len(some))] for some in members]))
     if not len(chosen):
-        raise ValueError(
-            f"A share of {share:g} of {len(labels)} images of {len(members)} classes holds no "
-            "image; `data.holdout` must be larger, or the images more."
-        )
+        some = f"A share of {share:g} of {len(labels)} images of {len(members)} classes"
+        raise ValueError(f"{some} is none; `data.holdout` must be larger, or the images more.")
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
 
 
@@ -170,9 +165,7 @@ def stretches(items: Any, share: float) -> tuple[np.ndarray, np.ndarray]:
     place = np.arange(size) * number % size  # within its stretch, of `size`
     last = place >= size * (1 - share) - 1e-9
     if not last.any() or last.all():
-        raise ValueError(
-            f"`data.holdout` must divide {size} images in two, got a share of {share:g}."
-        )
+        raise ValueError(f"`data.holdout` must divide {size} images in two, got {share:g}.")
     return np.flatnonzero(~last), np.flatnonzero(last)
 
 
@@ -232,6 +225,5 @@ def _check_image(image: Any, clips: bool, name: str) -> None:
         fine = image.dtype == np.uint8 and (image.ndim == 2 or image.shape[2:] == (3,))
         kind = f"{image.shape} of {image.dtype}"
     if not fine:
-        raise TypeError(
-            f"The image of {name} must be a PIL image or an array (H, W, 3) of uint8, got {kind}."
-        )
+        wanted = "a PIL image or an array (H, W, 3) of uint8"
+        raise TypeError(f"The image of {name} must be {wanted}, got {kind}.")

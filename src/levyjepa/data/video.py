@@ -21,6 +21,7 @@ from levyjepa.data.readers import (
     UnreadableVideoError,
     naming,
     reader,
+    unreadable,
 )
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def _numbered(path: Path, size: Size | None, rate: float) -> Iterator[Frame]:
             first = time if first is None else first
             yield Frame(index, time - first, duration, image)
         if first is None:
-            raise UnreadableVideoError(f"`video` must hold frames, got none in {path}.")
+            raise unreadable("hold frames", f"none in {path}")
 
 
 class Footage(ABC):
@@ -150,7 +151,7 @@ class Video(Footage):
         with naming(self.path):
             self._stamps = reader(self.path, self._rate).stamps()
             if not len(self._stamps):
-                raise UnreadableVideoError(f"`video` must hold frames, got none in {self.path}.")
+                raise unreadable("hold frames", f"none in {self.path}")
 
     @property
     def times(self) -> np.ndarray:
@@ -165,9 +166,8 @@ class Video(Footage):
         with naming(self.path):
             images = reader(self.path, self._rate).pick(self._stamps, distinct, self.size)
             if len({image.shape for image in images}) > 1:
-                raise UnreadableVideoError(
-                    f"`size` must be set for frames whose size changes, as in {self.path}."
-                )
+                changes = f"frames whose size changes, as in {self.path}"
+                raise UnreadableVideoError(f"`size` must be set for {changes}.")
             return np.stack(images)[place]
 
 

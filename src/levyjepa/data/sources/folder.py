@@ -88,10 +88,8 @@ def class_splits(
 def _classes(root: Path) -> Classes:
     names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not names:
-        raise ValueError(
-            f"`data.path` must hold a folder for each class, got none in {root}; "
-            "images without labels are read by data=unlabelled."
-        )
+        other = "images without labels are read by data=unlabelled"
+        raise ValueError(f"`data.path` must hold class folders, got none in {root}; {other}.")
     return tuple(names)
 
 

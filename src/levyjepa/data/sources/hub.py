@@ -119,9 +119,8 @@ def hub_tables(settings: DataSettings) -> dict[str, Any]:
     except DatasetNotFoundError as error:
         raise ValueError(f"`data.path` must be the id of a hub data set: {error}") from error
     except OSError as error:
-        raise ConnectionError(
-            f"The data set {path} can't be fetched from the hub ({error}); {OFFLINE}."
-        ) from error
+        what = f"The data set {path} can't be fetched from the hub ({error})"
+        raise ConnectionError(f"{what}; {OFFLINE}.") from error
     for setting in ("train_split", "test_split"):
         if (split := getattr(settings, setting)) not in tables:
             raise ValueError(f"`data.{setting}` must be one of {', '.join(tables)}, got {split}.")
@@ -138,10 +137,8 @@ def parquet_tables(root: Path, settings: DataSettings) -> dict[str, Any]:
         parts[split] = [escape(str(path)) for path in files if path.name.startswith(split)]
         if not parts[split]:
             names = ", ".join(path.name for path in files) or "none"
-            raise ValueError(
-                f"`data.path` must hold {split}*.parquet, as `data.{setting}` says; got {names} "
-                f"in {root}."
-            )
+            wanted = f"{split}*.parquet, as `data.{setting}` says"
+            raise ValueError(f"`data.path` must hold {wanted}; got {names} in {root}.")
     try:
         return {split: Dataset.from_parquet(paths) for split, paths in parts.items()}
     except Exception as error:  # those of pyarrow and datasets have no common base
@@ -156,10 +153,8 @@ def pick_column(settings: DataSettings, what: str, usable: list[str], likely: li
         return likely[0]
     if chosen in usable:
         return chosen
-    raise ValueError(
-        f"`data.{what}_column` must be one of {', '.join(usable) or 'none'}, got {chosen}; "
-        f"{settings.path} has {len(likely)} columns of {what}s."
-    )
+    names = ", ".join(usable) or "none, as there is no such column"
+    raise ValueError(f"`data.{what}_column` must be one of {names}, got {chosen}.")
 
 
 def _source(name: str, tables: dict[str, Any], settings: DataSettings) -> Source:

@@ -26,9 +26,7 @@ def segmentation(settings: DataSettings) -> Source:
     of such a data set on the hub.
     """
     if settings.path is None:
-        raise ValueError(
-            "`data.path` must be a folder or a hub id for data=segmentation, got none."
-        )
+        raise ValueError("`data.path` must be a folder or a hub id, got none.")
     root, splits = Path(settings.path).expanduser(), (settings.train_split, settings.test_split)
     if (root / splits[0] / "images").is_dir():
         pairs = [_files(root, split) for split in splits]
@@ -37,11 +35,8 @@ def segmentation(settings: DataSettings) -> Source:
     elif any(existing(settings).glob("*.parquet")):
         pairs = _columns(parquet_tables(root, settings), settings)
     else:
-        train = settings.train_split
-        raise ValueError(
-            f"`data.path` must hold {train}/images and {train}/masks, or {train}*.parquet; "
-            f"got neither in {root}."
-        )
+        wanted = "{0}/images and {0}/masks, or {0}*.parquet".format(*splits)
+        raise ValueError(f"`data.path` must hold {wanted}; got neither in {root}.")
     for split, (images, _) in zip(splits, pairs, strict=True):
         if not len(images):
             raise ValueError(f"`data.path` must hold images in {split}, got none in {root}.")
@@ -64,11 +59,9 @@ def _files(root: Path, split: str) -> Pair:
         for side in (root / split / "images", root / split / "masks")
     )
     if alone := sorted(map(str, images.keys() - masks.keys())):
-        more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
-        raise ValueError(
-            f"`data.path` must hold a mask for each image, got none in {root / split / 'masks'} "
-            f"for {', '.join(alone[:3])}{more}."
-        )
+        names = ", ".join(alone[:3]) + (f" and {len(alone) - 3} more" if alone[3:] else "")
+        where = f"{root / split / 'masks'} for {names}"
+        raise ValueError(f"`data.path` must hold a mask for each image, got none in {where}.")
     return Images(list(images.values())), [masks[stem] for stem in images]
 
 
