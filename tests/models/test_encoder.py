@@ -36,21 +36,17 @@ def test_the_encoder_of_the_published_results():
     assert encoder.vit.blocks[-1].drop_path1.drop_prob == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("pooling", ["attention", "cls", "mean"])
 @pytest.mark.parametrize(
     ("name", "patch", "prefix", "overrides"),
     [
-        ("vit_small_patch8_224", 8, 1, {}),
-        ("vit_small_patch8_224", 8, 4, {"reg_tokens": 3}),
+        ("vit_small_patch8_224", 8, 4, {"reg_tokens": 3, "pooling": "mean"}),
         ("vit_small_patch14_reg4_dinov2", 14, 5, {}),
-        ("deit_tiny_distilled_patch16_224", 16, 2, {}),
+        ("deit_tiny_distilled_patch16_224", 16, 2, {"pooling": "cls"}),
         ("vit_small_patch16_dinov3", 16, 5, {}),
     ],
 )
-def test_patch_tokens_keep_their_place(name, patch, prefix, overrides, pooling):
-    encoder = ViTEncoder(
-        (2 * patch, 3 * patch), None, name, pooling=pooling, **SMALL, **overrides
-    ).eval()
+def test_patch_tokens_keep_their_place(name, patch, prefix, overrides):
+    encoder = ViTEncoder((2 * patch, 3 * patch), None, name, **SMALL, **overrides).eval()
     images = torch.randn(2, 3, 2 * patch, 3 * patch)
     with torch.inference_mode():
         encoding = encoder(images)
@@ -77,9 +73,10 @@ def test_a_token_comes_from_its_own_patch():
     assert moved.nonzero().tolist() == [[1, 2]]
 
 
-@pytest.mark.parametrize("name", ["vit_medium_patch16_gap_240", "vit_so150m_patch16_reg4_map_256"])
-def test_a_model_with_its_own_pooling_gives_normalized_tokens_and_no_idle_parameters(name):
-    encoder = ViTEncoder(32, None, name, embed_dim=64, depth=1, num_heads=2)
+def test_a_model_with_its_own_pooling_gives_normalized_tokens_and_no_idle_parameters():
+    encoder = ViTEncoder(
+        32, None, "vit_so150m_patch16_reg4_map_256", embed_dim=64, depth=1, num_heads=2
+    )
     encoding = encoder(torch.randn(2, 3, 32, 32))
     torch.testing.assert_close(encoding.tokens.mean(-1), torch.zeros(2, 2, 2), atol=1e-5, rtol=0)
     encoding.embedding.sum().backward()
@@ -97,18 +94,12 @@ def test_poolings_differ_in_what_they_read():
         torch.testing.assert_close(cls(images).embedding, cls.embed(first))
 
 
-@pytest.mark.parametrize("pooling", ["attention", "cls", "mean"])
-def test_smaller_views_than_the_built_size(pooling):
-    encoder = small(image_size=32, pooling=pooling)
-    assert encoder(torch.randn(2, 3, 16, 24)).tokens.shape == (2, 2, 3, 96)
+def test_smaller_views_than_the_built_size_and_another_patch_size():
+    encoder = small(image_size=32, patch_size=4)
+    assert encoder(torch.randn(2, 3, 16, 24)).tokens.shape == (2, 4, 6, 96)
 
 
-def test_another_patch_size():
-    encoder = small(image_size=28, patch_size=4)
-    assert encoder(torch.randn(1, 3, 28, 28)).tokens.shape == (1, 7, 7, 96)
-
-
-@pytest.mark.parametrize(("width", "heads"), [(96, 6), (384, 6), (128, 2), (64, 1), (320, 5)])
+@pytest.mark.parametrize(("width", "heads"), [(96, 6), (64, 1), (320, 5)])
 def test_attention_pooling_fits_any_width(width, heads):
     encoder = small(embed_dim=width, num_heads=2, depth=1)
     assert encoder.pool is not None
@@ -123,10 +114,7 @@ def test_attention_pooling_fits_any_width(width, heads):
         ("swin_tiny_patch4_window7_224", {"image_size": 224}, "must be a ViT"),
         ("vit_small_patch8_224", {"dept": 2}, "dept"),
         ("vit_small_patch8_224", {"image_size": 30}, r"multiple of the patch size \(8, 8\).*30"),
-        ("vit_small_patch8_224", {"image_size": (32, 28)}, r"\(32, 28\)"),
         ("vit_small_patch8_224", {"image_size": (32, 32, 3)}, "one number or"),
-        ("vit_small_patch8_224", {"patch_size": 0}, "`patch_size` must be at least 1"),
-        ("vit_small_patch8_224", {"pooling": "max"}, "attention, cls, mean, got 'max'"),
         ("vit_medium_patch16_gap_240", {"image_size": 32, "pooling": "cls"}, "no class token"),
     ],
 )
@@ -137,8 +125,9 @@ def test_bad_settings_are_named(name, settings, message):
 
 def test_bad_images_are_named():
     encoder = small()
-    with pytest.raises(ValueError, match=r"\(B, 3, H, W\).*\(3, 16, 24\)"):
-        encoder(torch.randn(3, 16, 24))
+    for shape in ((3, 16, 24), (1, 1, 16, 24)):
+        with pytest.raises(ValueError, match=r"\(B, 3, H, W\).*16, 24\)"):
+            encoder(torch.randn(shape))
     with pytest.raises(ValueError, match=r"patch size \(8, 8\)"):
         encoder(torch.randn(1, 3, 16, 20))
     with pytest.raises(TypeError, match="uint8"):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from levyjepa.models import ModelSettings, Network, build_encoder, check_encoder
-from levyjepa.models.frames import FrameEncoder, TimeMixer
+from levyjepa.models.pooled import FrameEncoder, TimeMixer
 
 SETTINGS = ModelSettings.parse(
     {

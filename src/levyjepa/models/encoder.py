@@ -43,7 +43,7 @@ class Encoder(nn.Module):
     ...     def forward(self, images):
     ...         tokens = nn.functional.pixel_unshuffle(images, 8).movedim(1, -1)
     ...         return Encoding(tokens.mean((1, 2)), tokens)
-    >>> check_encoder(Patches(), image_size=32, frames=None).grid((32, 32))
+    >>> check_encoder(Patches(), image_size=32).grid((32, 32))
     (4, 4)
     """
 
@@ -68,28 +68,21 @@ class Encoder(nn.Module):
         return [self(images).tokens] * len(layers)
 
     def grid(self, size: Sequence[int]) -> tuple[int, ...]:
-        """Return the number of tokens along each axis.
-
-        Args:
-            size: Pixels (h, w), of clips (frames, h, w).
+        """Return the number of tokens along each axis of an input of (h, w) or (frames, h, w).
 
         Raises:
             ValueError: The patch size does not divide it.
         """
-        size = tuple(size)
-        if len(size) != len(self.patch_size) or any(
-            n % p for n, p in zip(size, self.patch_size, strict=True)
-        ):
-            what = "`frames` and `image_size`" if len(self.patch_size) == 3 else "`image_size`"
+        patch = self.patch_size
+        if len(size) != len(patch) or any(n % p for n, p in zip(size, patch, strict=True)):
+            what = "`frames` and `image_size`" if len(patch) == 3 else "`image_size`"
             raise ValueError(
-                f"{what} must be a multiple of the patch size {self.patch_size}, got {size}."
+                f"{what} must be a multiple of the patch size {patch}, got {tuple(size)}."
             )
-        return tuple(n // p for n, p in zip(size, self.patch_size, strict=True))
+        return tuple(n // p for n, p in zip(size, patch, strict=True))
 
 
-def build_encoder(
-    settings: ModelSettings, image_size: Size, frames: int | None = None
-) -> nn.Module:
+def build_encoder(settings: ModelSettings, image_size: Size, frames: int | None = None) -> Any:
     """Build the encoder that settings name.
 
     A registered encoder, else a folder or hub id of transformers, else a ViT of timm.
@@ -102,93 +95,64 @@ def build_encoder(
     Raises:
         ValueError: No such encoder, arguments or sizes that it does not take.
     """
-    name, given = settings.name, {"embedding_dim": settings.embedding_dim, **settings.overrides}
+    name, arguments = settings.name, {"embedding_dim": settings.embedding_dim, **settings.overrides}
     known = ENCODERS.entries()
     if name not in known:
-        given["name"] = name
+        arguments["name"] = name
         name = "transformers" if Path(name).is_dir() or "/" in name else "timm"
     build = known[name].build
-    taken = inspect.signature(build).parameters
+    signature = inspect.signature(build)
     for key in ("patch_size", "pooling", "drop_path", "pretrained", "mixer_depth"):
         value = getattr(settings, key)
-        if key in taken:
-            given.setdefault(key, value)
+        if key in signature.parameters:
+            arguments.setdefault(key, value)
         elif key in ("patch_size", "pretrained") and value:
             raise ValueError(f"The encoder {name!r} does not take `model.{key}`, got {value}.")
     try:
-        inspect.signature(build).bind(image_size, frames, **given)
+        signature.bind(image_size, frames, **arguments)
     except TypeError as error:
         raise ValueError(f"`model.overrides` do not fit the encoder {name!r}: {error}.") from error
-    encoder = build(image_size, frames, **given)
+    encoder = build(image_size, frames, **arguments)
     if frames is not None and hasattr(encoder, "per_frame"):
         encoder = encoder.per_frame(settings.mixer_depth)
-    encoder.built_from = settings, image_size, frames  # for an untrained copy
+    encoder.built_from = settings, image_size, frames  # for `Network.untrained`
     return encoder
 
 
-def untrained_encoder(encoder: Any) -> Any:
-    """Return the same encoder with weights drawn from the global generator; see `Network`."""
-    if made := getattr(encoder, "built_from", None):
-        settings, image_size, frames = made
-        return build_encoder(settings.replace(pretrained=False), image_size, frames)
-    copy = deepcopy(encoder).cpu()
-    for module in copy.modules():
-        if callable(reset := getattr(module, "reset_parameters", None)):
-            reset()
-        else:
-            for parameter in module.parameters(recurse=False):
-                nn.init.normal_(parameter, std=0.02)
-    return copy
-
-
 def check_encoder(encoder: Any, image_size: Size, frames: int | None = None) -> Any:
-    """Return an encoder after a dry run on zeros that shows that it keeps to the protocol.
-
-    Args:
-        encoder: Any module with the attributes of `Encoder`.
-        image_size: Pixels, one number or (H, W).
-        frames: Of a clip; None for images.
+    """Return an encoder after a dry run on zeros; the arguments are those of `build_encoder`.
 
     Raises:
         TypeError: It is no module, or gives something else than an `Encoding`.
-        ValueError: It lacks an attribute, can't encode the size, or tokens and embedding do not
-            have the shapes that its attributes imply.
+        ValueError: It lacks an attribute of `Encoder`, can't encode the size, or gives other
+            shapes than its attributes imply.
     """
-    if not isinstance(encoder, nn.Module):
-        raise TypeError(f"`encoder` must be a torch.nn.Module, got {type(encoder).__name__}.")
     name = type(encoder).__name__
-    if lacking := [f"`{each}`" for each in PROTOCOL if not hasattr(encoder, each)]:
-        raise ValueError(
-            f"The encoder {name} lacks {', '.join(lacking)}; levyjepa.models.Encoder says what "
-            "they are, and gives defaults to subclasses."
-        )
+    if not isinstance(encoder, nn.Module):
+        raise TypeError(f"`encoder` must be a torch.nn.Module, got {name}.")
+    if lacking := ", ".join(f"`{key}`" for key in PROTOCOL if not hasattr(encoder, key)):
+        raise ValueError(f"The encoder {name} lacks {lacking}; see levyjepa.models.Encoder.")
     own: Any = encoder
     sides = pair(image_size)
-    size = sides if frames is None else (count("frames", frames), *sides)
+    clip = () if frames is None else (count("frames", frames),)
+    size, shape = (*clip, *sides), (1, *clip, 3, *sides)
     if len(own.patch_size) != len(size):
-        axes = "(h, w) of images" if frames is None else "(frames, h, w) of clips"
+        axes = "(frames, h, w) of clips" if clip else "(h, w) of images"
         raise ValueError(f"`patch_size` of {name} must be {axes}, got {own.patch_size}.")
     if own.fixed_size is not None and tuple(own.fixed_size) != size:
         raise ValueError(f"The encoder {name} takes only {tuple(own.fixed_size)}, got {size}.")
-    grid = tuple(own.grid(size))
-    shape = (1, 3, *sides) if frames is None else (1, frames, 3, *sides)
+    wanted = {"embedding": (1, own.embedding_dim), "tokens": (1, *own.grid(size), own.width)}
     like = next(own.parameters(), torch.zeros(()))
-    training = [module for module in own.modules() if module.training]
-    own.eval()
     try:
         with torch.no_grad():
-            encoding = own(torch.zeros(shape, device=like.device, dtype=like.dtype))
+            encoding = deepcopy(own).eval()(like.new_zeros(shape))
     except Exception as error:  # whatever a stranger's module raises
         raise ValueError(
             f"The encoder {name} fails on zeros of shape {shape}: {type(error).__name__}: {error}"
         ) from error
-    finally:
-        for module in training:
-            module.training = True
     if not isinstance(encoding, Encoding):
-        kind = type(encoding).__name__
-        raise TypeError(f"The encoder {name} must return an Encoding, got {kind}.")
-    wanted = {"embedding": (1, own.embedding_dim), "tokens": (1, *grid, own.width)}
+        got = type(encoding).__name__
+        raise TypeError(f"The encoder {name} must return an Encoding, got {got}.")
     for part, expected in wanted.items():
         if (got := tuple(getattr(encoding, part).shape)) != expected:
             raise ValueError(

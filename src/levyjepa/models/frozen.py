@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
+import timm
 import torch
 
 from levyjepa.models.encoder import build_encoder
-from levyjepa.models.hub import HALF, one_line, read_config, read_statistics
+from levyjepa.models.hub import HALF, read_config, read_statistics
 from levyjepa.models.settings import ModelSettings
 
 
@@ -39,31 +41,23 @@ def load_frozen(
         ConnectionError: Weights that can't be fetched.
         ImportError: transformers is needed and not installed.
     """
-    import timm
-
     size, mean, std = 224, HALF, HALF
-    stored = Path(name).is_dir() or "/" in name
-    if stored:
-        config = read_config(name)
+    if Path(name).is_dir() or "/" in name:
+        config, pretrained = read_config(name), True
         size = getattr(getattr(config, "vision_config", config), "image_size", size)
         mean, std = read_statistics(name)
     elif timm.is_model(name) and (known := timm.get_pretrained_cfg(name)):
         size, mean, std = known.input_size[-1], tuple(known.mean), tuple(known.std)
     size = image_size or size
-    pretrained = pretrained or stored
-    settings = ModelSettings.parse(
-        {"name": name, "pooling": "mean", "drop_path": 0.0, "pretrained": pretrained}
-    )
+    values = {"name": name, "pooling": "mean", "drop_path": 0.0, "pretrained": pretrained}
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         try:
-            encoder = build_encoder(settings, size)
+            encoder = build_encoder(ModelSettings.parse(values), size)
         except Exception as error:  # what fetching raises has no common kind
-            known = isinstance(error, (ValueError, TypeError, ImportError))
-            if known and not isinstance(error, OSError):
+            ours = isinstance(error, (ValueError, TypeError, ImportError))
+            if ours and not isinstance(error, OSError):
                 raise
-            raise ConnectionError(
-                f"The weights of {name} can't be fetched ({one_line(error)}); pretrained=false "
-                "needs no network."
-            ) from error
+            why = f"({shorten(str(error), 300)}); pretrained=false needs no network"
+            raise ConnectionError(f"The weights of {name} can't be fetched {why}.") from error
     return FrozenEncoder(encoder.eval().requires_grad_(False), size, mean, std, not pretrained)

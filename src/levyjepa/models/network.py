@@ -1,5 +1,6 @@
 """The encoder with the heads that training needs."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.ops import MLP
 
 from levyjepa.checks import count
-from levyjepa.models.encoder import untrained_encoder
+from levyjepa.models.encoder import build_encoder
 from levyjepa.models.settings import ModelSettings
 
 
@@ -38,30 +39,25 @@ class Network(nn.Module):
         self, encoder: nn.Module, settings: ModelSettings, num_classes: int, prior: bool
     ) -> None:
         super().__init__()
-        self.settings = settings
-        self.num_classes, self.prior = count("num_classes", num_classes, least=0), prior
+        self.settings, self.prior = settings, prior
+        self.num_classes = count("num_classes", num_classes, least=0)
         self.encoder: Any = encoder
-        width = self.encoder.embedding_dim
-        self.projection = MLP(
-            width,
-            [settings.projection_hidden, settings.projection_hidden, settings.projection_dim],
-            norm_layer=nn.BatchNorm1d,
-        )
-        self.probe = (
-            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, num_classes))
-            if num_classes
-            else None
-        )
-        self.patch_projection = _patch_projection(settings, self.encoder.width)
+        width, hidden = self.encoder.embedding_dim, settings.projection_hidden
+        widths = [hidden, hidden, settings.projection_dim]
+        self.projection = MLP(width, widths, norm_layer=nn.BatchNorm1d)
+        self.probe = None
+        if num_classes:
+            self.probe = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, num_classes))
+        width, hidden = self.encoder.width, settings.patch_projection_hidden
+        dim, self.patch_projection = settings.patch_projection_dim, nn.Identity()
+        if settings.patch_projection == "linear":
+            self.patch_projection = nn.Linear(width, dim)
+        elif settings.patch_projection == "mlp":
+            self.patch_projection = MLP(width, [hidden, hidden, dim], norm_layer=nn.LayerNorm)
         self.patch_projection.requires_grad_(prior)
 
     def forward(self, images: Tensor, field: bool = True) -> Output:
-        """Encode and project normalized images (B, 3, H, W) or clips (B, T, 3, H, W).
-
-        Args:
-            images: Images or clips.
-            field: Whether to project patches too.
-        """
+        """Encode and project normalized images or clips, as `Encoder`; patches only if `field`."""
         encoding = self.encoder(images)
         return Output(
             embedding=encoding.embedding,
@@ -72,24 +68,21 @@ class Network(nn.Module):
     def untrained(self, seed: int) -> "Network":
         """Return a network of the same architecture with random weights.
 
-        They are a function of the seed alone. An encoder that `build_encoder` made is built again;
-        of one's own a copy is made, `reset_parameters` is called on each module inside that has
-        it, and parameters of the others are drawn from a normal distribution of standard deviation
-        0.02.
-
-        Args:
-            seed: Draws the weights.
+        They are a function of the seed alone. An encoder that `build_encoder` made is built again.
+        One's own is copied: `reset_parameters` is called on each module inside that has it, and
+        parameters of the others are normal of standard deviation 0.02.
         """
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            encoder = untrained_encoder(self.encoder)
+            if made := getattr(self.encoder, "built_from", None):
+                settings, image_size, frames = made
+                encoder = build_encoder(settings.replace(pretrained=False), image_size, frames)
+            else:
+                encoder = deepcopy(self.encoder).cpu()
+                for module in encoder.modules():
+                    if callable(reset := getattr(module, "reset_parameters", None)):
+                        reset()
+                    else:
+                        for parameter in module.parameters(recurse=False):
+                            nn.init.normal_(parameter, std=0.02)
             return Network(encoder, self.settings, self.num_classes, self.prior)
-
-
-def _patch_projection(settings: ModelSettings, width: int) -> nn.Module:
-    hidden, dim = settings.patch_projection_hidden, settings.patch_projection_dim
-    if settings.patch_projection == "none":
-        return nn.Identity()
-    if settings.patch_projection == "linear":
-        return nn.Linear(width, dim)
-    return MLP(width, [hidden, hidden, dim], norm_layer=nn.LayerNorm)

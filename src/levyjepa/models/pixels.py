@@ -37,33 +37,24 @@ class PixelEncoder(Encoder):
     ) -> None:
         super().__init__()
         patch = (patch_size, patch_size) if isinstance(patch_size, int) else tuple(patch_size)
-        if frames is not None and len(patch) == 2:
-            patch = (1, *patch)
-        self.patch_size, self.frames = patch, frames
+        self.frames = frames
+        self.patch_size = patch if frames is None or len(patch) == 3 else (1, *patch)
         self.width = 3 * math.prod(patch)
-        self.embedding_dim = (
-            3 * SIDE**2 if frames is None else 3 * -(-frames // 4) * (SIDE // 2) ** 2
-        )
+        pooled = SIDE**2 if frames is None else -(-frames // 4) * (SIDE // 2) ** 2
+        self.embedding_dim = 3 * pooled
         self.mean = nn.Buffer(torch.tensor(mean)[:, None, None], persistent=False)
         self.std = nn.Buffer(torch.tensor(std)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Encoding:
         """Undo the normalization of images (B, 3, H, W) or clips (B, T, 3, H, W)."""
-        pixels = images * self.std + self.mean
+        pixels = small = images * self.std + self.mean
         if self.frames is not None:
-            few = -(-pixels.shape[1] // 4), SIDE // 2, SIDE // 2
-            small = adaptive_avg_pool3d(pixels.transpose(1, 2), few)
-        else:
-            large = max(pixels.shape[-2:]) > SIDE
-            small = adaptive_avg_pool2d(pixels, SIDE) if large else pixels
-        return Encoding(embedding=small.flatten(1), tokens=self._patches(pixels))
-
-    def _patches(self, pixels: Tensor) -> Tensor:
-        if self.frames is None:
-            pixels = pixels[:, None]
-        frames, high, wide = (1, *self.patch_size)[-3:]
-        size = pixels.shape[1], *pixels.shape[-2:]
-        t, h, w = (1, *self.grid(size[1:])) if self.frames is None else self.grid(size)
-        cut = pixels.view(len(pixels), t, frames, 3, h, high, w, wide)
-        tokens = cut.permute(0, 1, 4, 6, 2, 3, 5, 7).flatten(4)  # (B, t, h, w, frames 3 high wide)
-        return tokens[:, 0] if self.frames is None else tokens
+            coarse = -(-pixels.shape[1] // 4), SIDE // 2, SIDE // 2
+            small = adaptive_avg_pool3d(pixels.transpose(1, 2), coarse)
+        elif max(pixels.shape[-2:]) > SIDE:
+            small = adaptive_avg_pool2d(pixels, SIDE)
+        grid = self.grid((*images.shape[1:-3], *images.shape[-2:]))
+        (t, h, w), (frames, high, wide) = (1, *grid)[-3:], (1, *self.patch_size)[-3:]
+        cut = pixels.reshape(len(pixels), t, frames, 3, h, high, w, wide)
+        tokens = cut.permute(0, 1, 4, 6, 2, 3, 5, 7).reshape(len(pixels), *grid, self.width)
+        return Encoding(embedding=small.flatten(1), tokens=tokens)
