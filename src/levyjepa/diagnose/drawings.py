@@ -8,128 +8,108 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from levyjepa.diagnose.families import GAUSSIAN
-from levyjepa.diagnose.measure import Finding
-from levyjepa.laws import Law
+from levyjepa.diagnose.measure import PictureData, Row
 from levyjepa.tasks.panels import COLOR, GRAY, Tile, legend, plots, tiles
 from levyjepa.tasks.score import Picture
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
+DRAWS = 200_000  # of a law, for its density
 
 
-def draw(findings: Sequence[Finding], images: np.ndarray | None) -> list[Picture]:
+def draw(results: Sequence[tuple[Row, PictureData]], images: np.ndarray | None) -> list[Picture]:
     """Draw increments beside the laws, cells of growing size, and maps of jumps.
 
     Args:
-        findings: By layer, then by stencil.
+        results: By layer, then by stencil.
         images: (M, H, W, 3) uint8 that the maps lie on.
     """
-    pictures = []
-    layers = [list(group) for _, group in groupby(findings, lambda f: f.layer)]
-    for number, group in enumerate(layers):
-        last = number == len(layers) - 1
-        title = f"Increments and laws, {group[0].layer}"
-        caption = (
-            "How often increments of each size occur in images that no law was fitted to, on a "
-            "logarithmic scale. Tails above the Gaussian are jumps."
+    layers = {k: list(group) for k, group in groupby(results, lambda result: result[0]["layer"])}
+    caption = (
+        "How often increments of each size occur in images that no law was fitted to, on a "
+        "logarithmic scale. Tails above the Gaussian are jumps."
+    )
+    pictures = [
+        Picture(
+            f"increments-{layer.replace(' ', '-')}",
+            _png(_densities(group)),
+            f"Increments and laws, {layer}",
+            caption,
+            headline=layer == results[-1][0]["layer"],
         )
-        name = f"increments-{group[0].layer.replace(' ', '-')}"
-        pictures.append(Picture(name, _png(_densities(group)), title, caption, headline=last))
-    first = [group[0] for group in layers]
+        for layer, group in layers.items()
+    ]
     caption = (
         "Left: excess kurtosis of larger cells; of independent increments it falls as the dashed "
         "line, as 1 / volume. Right: correlation of the squared norms of neighboring cells, 0 if "
         "they are independent."
     )
-    title = f"Cells of growing size, {first[0].stencil}"
+    first = [group[0][0] for group in layers.values()]
+    title = f"Cells of growing size, {first[0]['stencil']}"
     pictures.append(Picture("cells", _png(_cells(first)), title, caption))
-    maps = [f for f in findings if f.stencil == "box" and f.jumps is not None]
+    boxes = [(row, data.maps) for row, data in results if row["stencil"] == "box"]
+    maps = [(row, values) for row, values in boxes if values is not None]
     if images is not None and maps:
         caption = (
             "At each corner where four patches meet, a disc shows the probability of a jump, from "
             "0 (small, dark) to 1."
         )
-        for f in maps:
-            if f.jumps is not None and f.jumps.share > 0.9:
-                caption += f" At {f.layer} there is one nearly everywhere, so its map says little."
-            if not f.jumps_clear:
-                caption += f" At {f.layer} a Gaussian explains as much, so its jumps mean nothing."
-        pictures.append(Picture("jumps", _png(_maps(images, maps)), "Where tokens jump", caption))
+        rows = [[Tile(image) for image in images]]
+        for row, values in maps:
+            shown = zip(images, values.clip(0, 1), strict=True)
+            rows.append([Tile(image, strength=strength) for image, strength in shown])
+            where = f" At {row['layer']} "
+            if row["jumps"]["share"] > 0.9:
+                caption += where + "there is one nearly everywhere, so its map says little."
+            if not row["jumps_clear"]:
+                caption += where + "a Gaussian explains as much, so its jumps mean nothing."
+        figure = tiles(rows, ["image", *(row["layer"] for row, _ in maps)])
+        pictures.append(Picture("jumps", _png(figure), "Where tokens jump", caption))
     return pictures
 
 
-def _densities(group: Sequence[Finding]) -> Figure:
+def _densities(group: Sequence[tuple[Row, PictureData]]) -> Figure:
     figure, axes = plots(len(group), height=2.3)
-    for ax, f in zip(axes, group, strict=True):
-        plain = f.choice.of(GAUSSIAN)
-        laws = {"Gaussian": (plain.law, GRAY)} if plain else {}
-        laws["chosen law"] = (f.choice.chosen.law, COLOR)
-        reach = float(np.quantile(np.abs(f.sample), 0.9998))
+    for ax, (row, data) in zip(axes, group, strict=True):
+        reach = float(np.quantile(np.abs(data.sample), 0.9998))
         edges = np.linspace(-reach, reach, 62)
-        middle = (edges[1:] + edges[:-1]) / 2
-        heights, _ = np.histogram(f.sample, edges)
-        density = heights / len(f.sample) / np.diff(edges)
+        heights, _ = np.histogram(data.sample, edges)
+        density = heights / len(data.sample) / np.diff(edges)
         ax.stairs(density, edges, fill=True, color=GRAY, alpha=0.3, label="tokens")
-        for name, (law, color) in laws.items():
-            drawn, _ = np.histogram(_samples(law, f.volume), edges)
-            curve = np.where(drawn > 0, drawn / 200_000 / np.diff(edges), np.nan)
-            ax.plot(middle, curve, color=color, lw=1.5, label=name)
+        for (name, law), color in zip(data.laws.items(), (GRAY, COLOR), strict=True):
+            generator = torch.Generator().manual_seed(0)
+            drawn, _ = np.histogram(law.sample((DRAWS,), data.volume, generator=generator), edges)
+            curve = np.where(drawn > 0, drawn / DRAWS / np.diff(edges), np.nan)
+            ax.plot((edges[1:] + edges[:-1]) / 2, curve, color=color, lw=1.5, label=name)
         ax.set_yscale("log")
         ax.set_ylim(density[density > 0].min() / 3, density.max() * 4)
-        ax.set_title(f"{f.stencil}\n{f.choice.chosen.family}", fontsize=9)
+        ax.set_title(f"{row['stencil']}\n{row['chosen']['family']}", fontsize=9)
         ax.set_xlabel("increment")
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        names,
-        loc="outside lower center",
-        ncols=3,
-        fontsize=8,
-        labelcolor=GRAY,
-        frameon=False,
-    )
+    style = {"ncols": 3, "fontsize": 8, "labelcolor": GRAY, "frameon": False}
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", **style)
     return figure
 
 
-def _samples(law: Law, volume: float) -> np.ndarray:
-    generator = torch.Generator().manual_seed(0)
-    return law.sample((200_000,), volume, generator=generator).numpy()
-
-
-def _cells(findings: Sequence[Finding]) -> Figure:
+def _cells(rows: Sequence[Row]) -> Figure:
     figure, (left, right) = plots(2)
-    for number, f in enumerate(findings):
+    for number, row in enumerate(rows):
         color = PALETTE[number % len(PALETTE)]
-        sides = np.array([side.side for side in f.sides])
-        for ax, points in (
-            (left, [side.kurtosis for side in f.sides]),
-            (right, [side.energies for side in f.sides]),
-        ):
-            known = [i for i, point in enumerate(points) if point is not None]
-            values = [p.value for p in points if p is not None]
-            errors = [p.error if np.isfinite(p.error) else 0 for p in points if p is not None]
-            style = {"color": color, "marker": "o", "ms": 4, "lw": 1.5, "label": f.layer}
-            ax.errorbar(sides[known], values, errors, **style)
-        volumes = np.array([side.volume for side in f.sides])
-        left.plot(sides, f.sides[0].kurtosis.value / volumes, color=color, lw=1, ls=(0, (2, 2)))
+        sides = {int(side): values for side, values in row["sides"].items()}
+        for ax, key in ((left, "kurtosis"), (right, "energies")):
+            points = [(k, *values[key].values()) for k, values in sides.items() if key in values]
+            x, y, error = np.array(points).reshape(-1, 3).T
+            style = {"color": color, "marker": "o", "ms": 4, "lw": 1.5, "label": row["layer"]}
+            ax.errorbar(x, y, np.nan_to_num(error, posinf=0), **style)
+        expected = [sides[1]["kurtosis"]["value"] / side["volume"] for side in sides.values()]
+        left.plot(list(sides), expected, color=color, lw=1, ls=(0, (2, 2)))
     for ax, title in ((left, "excess kurtosis"), (right, "correlation of squared norms")):
         ax.axhline(0, color=GRAY, lw=0.8)
         ax.set_title(title, fontsize=9)
         ax.set_xscale("log", base=2)
         ax.set_xlabel("side of a cell, in its stencil's steps")
-        sides = sorted({side.side for f in findings for side in f.sides})
-        ax.set_xticks(sides, [str(side) for side in sides])
+        ticks = max((row["sides"] for row in rows), key=len)
+        ax.set_xticks([int(side) for side in ticks], list(ticks))
     legend(right)
     return figure
-
-
-def _maps(images: np.ndarray, maps: Sequence[Finding]) -> Figure:
-    rows = [[Tile(image) for image in images]]
-    for f in maps:
-        assert f.jumps is not None
-        shown = zip(images, f.jumps.maps.clip(0, 1), strict=True)
-        rows.append([Tile(image, strength=strength) for image, strength in shown])
-    return tiles(rows, ["image", *(f.layer for f in maps)])
 
 
 def _png(figure: Figure) -> bytes:

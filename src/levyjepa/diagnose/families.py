@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from levyjepa.diagnose.moments import Estimate
 from levyjepa.inference import Fit, fit, log_density
 from levyjepa.inference.density import density_table
 from levyjepa.laws import (
@@ -34,14 +35,6 @@ ERRORS, LEAST_GAIN = 2.0, 1e-4  # a richer law must be better by so many errors,
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A number and its standard error, which takes images for the independent units."""
-
-    value: float
-    error: float
-
-
-@dataclass(frozen=True)
 class Candidate:
     """A law fitted to one half of the images and scored on the other."""
 
@@ -51,22 +44,9 @@ class Candidate:
     gain: Estimate  # of held-out log likelihood for each increment, over the Gaussian
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The chosen law and all candidates by gain; `failed` could not be fitted or tabulated."""
-
-    chosen: Candidate
-    candidates: tuple[Candidate, ...]
-    failed: tuple[str, ...] = ()
-
-    def of(self, family: str) -> Candidate | None:
-        """Return the candidate of a family."""
-        return next((c for c in self.candidates if c.family == family), None)
-
-
 def choose(
     train: Tensor, test: Tensor, volume: float, families: Mapping[str, Law] = FAMILIES
-) -> Choice:
+) -> tuple[Candidate, list[Candidate]]:
     """Fit laws by maximum likelihood and choose the simplest that predicts other images well.
 
     That is the law of fewest parameters (of these, the likeliest) whose held-out log likelihood
@@ -80,6 +60,9 @@ def choose(
         test: (J, n), of other images.
         volume: Of their cells.
         families: Laws by name, the Gaussian among them; fitting starts from their parameters.
+
+    Returns:
+        The chosen law, and all that could be fitted and tabulated, by gain.
     """
     scores: dict[str, Tensor] = {}
     fits: dict[str, Fit] = {}
@@ -90,31 +73,20 @@ def choose(
         except ValueError:  # tails too heavy for a table
             continue
         fits[name] = fitted
-    candidates = [
-        Candidate(
-            name,
-            fitted.law,
-            _parameters(fitted, train, volume),
-            _mean(scores[name] - scores[GAUSSIAN]),
-        )
-        for name, fitted in fits.items()
-    ]
     best = max(scores.values(), key=lambda score: float(score.mean()))
-    deficits = {name: _mean(best - score) for name, score in scores.items()}
-    enough = [
-        c
-        for c in candidates
-        if (deficit := deficits[c.family]).value <= max(ERRORS * deficit.error, LEAST_GAIN)
-    ]
-    return Choice(
-        min(enough, key=lambda c: (len(c.parameters), -c.gain.value)),
-        tuple(sorted(candidates, key=lambda c: -c.gain.value)),
-        tuple(name for name in families if name not in fits),
-    )
+    candidates, enough = [], []
+    for name, fitted in fits.items():
+        gain, deficit = _mean(scores[name] - scores[GAUSSIAN]), _mean(best - scores[name])
+        candidate = Candidate(name, fitted.law, _parameters(fitted, train, volume), gain)
+        candidates.append(candidate)
+        if deficit["value"] <= max(ERRORS * deficit["error"], LEAST_GAIN):
+            enough.append(candidate)
+    chosen = min(enough, key=lambda c: (len(c.parameters), -c.gain["value"]))
+    return chosen, sorted(candidates, key=lambda c: -c.gain["value"])
 
 
 def _mean(values: Tensor) -> Estimate:
-    return Estimate(float(values.mean()), float(values.std()) / len(values) ** 0.5)
+    return {"value": float(values.mean()), "error": float(values.std()) / len(values) ** 0.5}
 
 
 def _parameters(fitted: Fit, x: Tensor, volume: float, h: float = 1e-4) -> dict[str, Estimate]:
@@ -139,6 +111,6 @@ def _parameters(fitted: Fit, x: Tensor, volume: float, h: float = 1e-4) -> dict[
     with np.errstate(all="ignore"):
         excess = np.nan_to_num(np.sqrt(sandwich.diagonal() / inverse.diagonal()), nan=np.inf)
     return {
-        name: Estimate(value, fitted.standard_errors[name] * float(factor))
+        name: {"value": value, "error": fitted.standard_errors[name] * float(factor)}
         for (name, value), factor in zip(fitted.parameters.items(), excess, strict=True)
     }

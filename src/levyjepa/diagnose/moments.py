@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from levyjepa.diagnose.families import Estimate
 from levyjepa.lattice import Stencil, room
+
+Estimate = dict[str, float]  # "value" and its standard "error", images being independent
 
 
 def jackknife(moments: Sequence[Tensor], formula: Callable[..., Tensor]) -> Estimate:
@@ -15,7 +16,7 @@ def jackknife(moments: Sequence[Tensor], formula: Callable[..., Tensor]) -> Esti
     n = table.shape[1]
     less = formula(*((table.sum(1, keepdim=True) - table) / (n - 1)))
     error = ((n - 1) * (less - less.mean()).square().mean()).sqrt()
-    return Estimate(float(formula(*table.mean(1))), float(error))
+    return {"value": float(formula(*table.mean(1))), "error": float(error)}
 
 
 def kurtosis(steps: Tensor) -> Estimate:
@@ -26,33 +27,30 @@ def kurtosis(steps: Tensor) -> Estimate:
 
 def correlation(a: Tensor, b: Tensor, centered: bool) -> Estimate:
     """Return the correlation of pairs (I, ...), about their mean if `centered`, else about 0."""
-    values = [a, b, a * a, b * b, a * b]
-    if not centered:
-        values[:2] = [torch.zeros_like(a)] * 2
+    means = [a, b] if centered else [torch.zeros_like(a)] * 2
     return jackknife(
-        [value.flatten(1).mean(1) for value in values],
+        [value.flatten(1).mean(1) for value in (*means, a * a, b * b, a * b)],
         lambda a, b, aa, bb, ab: (ab - a * b) / ((aa - a * a) * (bb - b * b)).sqrt(),
     )
 
 
-def neighbors(
-    steps: Tensor, stencil: Stencil, grid: Sequence[int]
-) -> tuple[Estimate | None, Estimate | None]:
-    """Return correlations of cells that share a face: of increments, of their squared norms."""
+def neighbors(steps: Tensor, stencil: Stencil, grid: Sequence[int]) -> dict[str, Estimate]:
+    """Return how increments of cells that share a face correlate, and their squared norms.
+
+    They are called "neighbors" and "energies"; both are missing where two cells don't fit.
+    """
     laid = steps.unflatten(1, room(stencil, grid))
     pairs = []
     for step in stencil.steps:
-        if any(abs(n) >= size for n, size in zip(step, laid.shape[1:3], strict=True)):
-            continue
         moves = list(zip(step, laid.shape[1:3], strict=True))
-        here = [slice(max(0, -n), size - max(0, n)) for n, size in moves]
-        next_ = [slice(max(0, n), size + min(0, n)) for n, size in moves]
-        pairs.append([laid[(slice(None), *at)].flatten(1, 2) for at in (here, next_)])
-    if not pairs:
-        return None, None
+        here = [slice(max(0, -n), max(0, size - max(0, n))) for n, size in moves]
+        there = [slice(max(0, n), max(0, size + min(0, n))) for n, size in moves]
+        pairs.append([laid[:, *at].flatten(1, 2) for at in (here, there)])
     a, b = (torch.cat(part, 1) for part in zip(*pairs, strict=True))
+    if not a.numel():
+        return {}
     energies = correlation(a.square().mean(-1), b.square().mean(-1), centered=True)
-    return correlation(a, b, centered=False), energies
+    return {"neighbors": correlation(a, b, centered=False), "energies": energies}
 
 
 def together(probability: Tensor) -> Estimate:

@@ -38,26 +38,21 @@ def read_fields(
         ValueError: There is no such layer.
     """
     depth = encoder.depth if hasattr(encoder, "layers") else 1
+    read = getattr(encoder, "layers", lambda inputs, layers: [encoder(inputs).tokens] * len(layers))
     if layers is None:
         layers = sorted({max(1, round(depth * k / 4)) for k in (1, 2, 3, 4)})
     for layer in layers:
         if not 1 <= count("layers", layer) <= depth:
             raise ValueError(f"`layers` must be from 1 to {depth}, got {layer}.")
-    names = [f"layer {layer}" for layer in layers]
-    parts: dict[str, list[Tensor]] = {}
+    names = [f"layer {layer}" for layer in layers] + ["projected"] * (projection is not None)
+    parts = []
     with frozen(encoder.to(device), (projection or nn.Identity()).to(device)):
         for batch in images.split(32):
             inputs = normalize(batch.to(device), mean, std)
-            if hasattr(encoder, "layers"):
-                *inner, last = encoder.layers(inputs, [*layers, depth])
-            else:
-                inner = [last := encoder(inputs).tokens]
-            fields = dict(zip(names, inner, strict=True))
-            if projection is not None:
-                fields["projected"] = projection(last)
-            for name, field in fields.items():
-                parts.setdefault(name, []).append(field.float().cpu())
-    return {name: torch.cat(some) for name, some in parts.items()}
+            *fields, last = read(inputs, [*layers, depth])
+            fields += [] if projection is None else [projection(last)]
+            parts.append([field.float().cpu() for field in fields])
+    return {name: torch.cat(some) for name, *some in zip(names, *parts, strict=True)}
 
 
 def sample_images(source: Source, image_size: int, number: int = 64, seed: int = 0) -> Tensor:
@@ -67,8 +62,8 @@ def sample_images(source: Source, image_size: int, number: int = 64, seed: int =
 
     Args:
         source: The data.
-        image_size: Pixels.
-        number: At most so many.
+        image_size: s, pixels.
+        number: N, at most.
         seed: Draws the images.
 
     Returns:
@@ -80,19 +75,16 @@ def sample_images(source: Source, image_size: int, number: int = 64, seed: int =
     if source.clips:
         raise ValueError(f"A diagnosis needs images, and {source.name} gives clips.")
     generator = torch.Generator().manual_seed(seed)
-    images: list[Tensor] = []
-    corrupt = 0
+    images, corrupt = [], 0
     for dataset in (source.test or [], source.train):
         for index in torch.randperm(len(dataset), generator=generator).tolist():
-            if len(images) == number:
-                break
-            try:
-                images.append(whole(dataset[index][0], image_size))
-            except CorruptImageError:
-                corrupt += 1
+            if len(images) < number:
+                try:
+                    images.append(whole(dataset[index][0], image_size))
+                except CorruptImageError:
+                    corrupt += 1
     if len(images) < LEAST:
-        bad = f"; {corrupt} can't be decoded." if corrupt else "."
-        raise ValueError(
-            f"At least {LEAST} images are needed, got {len(images)} of {source.name}{bad}"
-        )
+        got = f"got {len(images)} of {source.name}"
+        bad = f"; {corrupt} can't be decoded" * (corrupt > 0)
+        raise ValueError(f"At least {LEAST} images are needed, {got}{bad}.")
     return torch.stack(images)
