@@ -20,14 +20,14 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as F
 
-from levyjepa.data.davis import open_davis, write_clips
+from levyjepa.data.davis_layout import open_davis, write_clips
 from levyjepa.data.digit_clips import MovingDigits
 from levyjepa.data.views import normalize
 from levyjepa.inference import fit
 from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps, Law
 from levyjepa.models import ModelSettings, PixelEncoder, build_encoder
 from levyjepa.tasks.tracking import Tracking, first_masks, score_results, step_probability, track
-from levyjepa.training.load import load
+from levyjepa.training.loading import load
 
 TRAINING, STEPS = 20, 5000  # clips and scalar increments that the law is fitted to
 RESAMPLES = 2000

@@ -64,7 +64,10 @@ def test_importing_changes_nothing_global():
 
 
 def test_the_package_runs_as_a_module():
-    assert run(
-        "import runpy, sys; sys.argv = ['levyjepa', '--version']\n"
-        "try:\n    runpy.run_module('levyjepa', run_name='__main__')\nexcept SystemExit: pass"
-    ) == f"levyjepa {levyjepa.__version__}"
+    assert (
+        run(
+            "import runpy, sys; sys.argv = ['levyjepa', '--version']\n"
+            "try:\n    runpy.run_module('levyjepa', run_name='__main__')\nexcept SystemExit: pass"
+        )
+        == f"levyjepa {levyjepa.__version__}"
+    )

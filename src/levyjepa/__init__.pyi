@@ -57,7 +57,7 @@ from levyjepa.objectives import invariance as invariance
 from levyjepa.data.registry import register_source as register_source
 from levyjepa.models.registry import register_encoder as register_encoder
 from levyjepa.tasks.registry import register_task as register_task
-from levyjepa.training.load import load as load
+from levyjepa.training.loading import load as load
 from levyjepa.training.run import train as train
 
 __version__: str

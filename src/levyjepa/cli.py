@@ -159,7 +159,7 @@ def embed(options: Namespace) -> int:
     from levyjepa.data.source import open_source
     from levyjepa.training.config import change_data
     from levyjepa.training.embedding import embed
-    from levyjepa.training.load import load
+    from levyjepa.training.loading import load
 
     files = [word for word in options.words if "=" not in word or Path(word).is_file()]
     words = [word for word in options.words if word not in files]
@@ -189,7 +189,7 @@ def jumps(options: Namespace) -> int:
 
     from levyjepa.tasks.jump_maps import increment_map, jump_map
     from levyjepa.tasks.panels import draw_jumps
-    from levyjepa.training.load import load, read_whole_patches, require_images
+    from levyjepa.training.loading import load, read_whole_patches, require_images
 
     trained = require_images(load(options.run))
     images = [read_whole_patches(path, trained) for path in options.images]
@@ -267,7 +267,7 @@ def events(options: Namespace) -> int:
         )
     encoder = None
     if options.encoder is not None:
-        from levyjepa.training.load import load
+        from levyjepa.training.loading import load
 
         encoder = load(options.encoder)
     limits = {} if options.false_alarms is None else {"false_alarms_per_hour": options.false_alarms}
@@ -319,7 +319,7 @@ def report(options: Namespace) -> int:
 def export(options: Namespace) -> int:
     """Write the encoder by torch.export."""
     from levyjepa.training.export import export
-    from levyjepa.training.load import load
+    from levyjepa.training.loading import load
 
     result = export(load(options.run), options.out)
     images, embedding, tokens = (

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from levyjepa.data.davis import open_davis, write_clips, write_masks
+from levyjepa.data.davis_layout import open_davis, write_clips, write_masks
 from levyjepa.data.digit_clips import MovingDigits
 from levyjepa.data.settings import DataSettings
 from levyjepa.data.source import open_source

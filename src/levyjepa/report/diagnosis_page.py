@@ -14,7 +14,7 @@ from levyjepa.models.frozen import load_frozen
 from levyjepa.report.page import Section, write_page
 from levyjepa.settings import ConfigError
 from levyjepa.training.config import change_data, compose
-from levyjepa.training.load import load, require_images
+from levyjepa.training.loading import load, require_images
 from levyjepa.training.run_folder import RunFolder
 
 

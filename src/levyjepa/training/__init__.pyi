@@ -1,6 +1,6 @@
 from levyjepa.training.config import compose as compose
-from levyjepa.training.load import Trained as Trained
-from levyjepa.training.load import load as load
+from levyjepa.training.loading import Trained as Trained
+from levyjepa.training.loading import load as load
 from levyjepa.training.run import Run as Run
 from levyjepa.training.run import train as train
 from levyjepa.training.run_folder import RunFolder as RunFolder

@@ -13,7 +13,7 @@ from levyjepa.data.loader import test_loader
 from levyjepa.data.settings import DataSettings
 from levyjepa.data.source import Source, item_name
 from levyjepa.data.video import Videos
-from levyjepa.training.load import Trained
+from levyjepa.training.loading import Trained
 
 log = logging.getLogger(__name__)
 

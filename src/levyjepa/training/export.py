@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from levyjepa.training.load import Trained
+from levyjepa.training.loading import Trained
 
 TOLERANCE = 1e-4  # of the largest value, by which a loaded program may differ
 

@@ -3,7 +3,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import pixel_unshuffle
 
-from levyjepa.data.davis import open_davis, write_clips, write_masks
+from levyjepa.data.davis_layout import open_davis, write_clips, write_masks
 from levyjepa.data.digit_clips import MovingDigits
 from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps
 from levyjepa.tasks.tracking import (

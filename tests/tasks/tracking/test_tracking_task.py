@@ -4,7 +4,7 @@ from PIL import Image
 from torch import nn
 from torch.nn.functional import pixel_unshuffle
 
-from levyjepa.data.davis import VideoSequence, open_davis, write_clips
+from levyjepa.data.davis_layout import VideoSequence, open_davis, write_clips
 from levyjepa.data.digit_clips import MovingDigits
 from levyjepa.data.settings import DataSettings
 from levyjepa.data.source import Source

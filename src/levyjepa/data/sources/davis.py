@@ -1,6 +1,6 @@
 """Videos with object masks in DAVIS's layout."""
 
-from levyjepa.data.davis import open_davis
+from levyjepa.data.davis_layout import open_davis
 from levyjepa.data.images import Images
 from levyjepa.data.registry import register_source
 from levyjepa.data.settings import DataSettings

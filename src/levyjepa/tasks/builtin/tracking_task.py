@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from levyjepa.data.davis import VideoSequence
+from levyjepa.data.davis_layout import VideoSequence
 from levyjepa.tasks.context import Context
 from levyjepa.tasks.intervals import ratio_interval, resample
 from levyjepa.tasks.panels import GRAY, WIDTH, channels_last, evenly

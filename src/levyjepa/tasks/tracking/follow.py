@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from levyjepa.checks import count
-from levyjepa.data.davis import VideoSequence
+from levyjepa.data.davis_layout import VideoSequence
 from levyjepa.tasks.tracking.davis_measures import Tracking, score
 from levyjepa.tasks.tracking.propagation import propagate
 
