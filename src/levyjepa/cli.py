@@ -352,8 +352,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = options.debug or bool(os.environ.get("LEVYJEPA_DEBUG"))
     logging.basicConfig(format="%(message)s")
     logging.getLogger("levyjepa").setLevel(logging.DEBUG if debug else logging.INFO)
-    if not debug:
-        _quiet_lightning()
     try:
         from levyjepa.registry import import_plugin
 
@@ -452,12 +450,6 @@ def _again(options: Namespace, words: list[str], interruption: KeyboardInterrupt
     if options.command == "train" and folder:
         words = [w for w in words if not w.startswith("run_dir=")] + [f"run_dir={folder}"]
     return shlex.join(["levyjepa", *words])
-
-
-def _quiet_lightning() -> None:
-    """Keep Lightning's information to itself; it sets its level when it is imported."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
 def _normalized(images: Any, trained: Any) -> Any:

@@ -150,6 +150,21 @@ class _Bar(RichProgressBar):
         return {name.removeprefix("train/"): v for name, v in shown.items() if name != "v_num"}
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's information to itself, unless this package logs for debugging."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    before = [logger.level for logger in loggers]
+    if logging.getLogger("levyjepa").getEffectiveLevel() > logging.DEBUG:
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
 def fit(
     module: LevyJEPA,
     source: Source,
@@ -190,12 +205,13 @@ def fit(
     if settings.progress:
         chain.append(_Bar(refresh_rate=LOG_EVERY))
     chain.append(ModelCheckpoint(**checkpoint, filename=folder.last_checkpoint.stem))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet():
         for text in (
             "not resumable",  # the loader starts at the right batch
             "does not have many workers",
             "exists and is not empty",
             "could not find the monitored key",  # at part of an epoch
+            "is deprecated",  # Lightning's own calls
         ):
             warnings.filterwarnings("ignore", f".*{text}.*")
         trainer = Trainer(
