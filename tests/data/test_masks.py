@@ -73,12 +73,6 @@ def test_image_and_mask_match_at_every_size(folder: Path) -> None:
         assert torch.equal(corners, 10 * mask[:: size - 1, :: size - 1])
 
 
-def test_void_is_minus_one(folder: Path) -> None:
-    source = opened(folder, void=2)
-    assert source.mask_classes == ("class 0", "class 1")
-    np.testing.assert_array_equal(source.train.truth(1) == -1, halves() == 2)
-
-
 def test_held_out_masks_stay_with_their_images_in_whole_stretches(tmp_path: Path) -> None:
     for n in range(20):
         write(tmp_path, "train", f"{n:02}", np.full((4, 4), n))
@@ -94,18 +88,16 @@ def test_held_out_masks_stay_with_their_images_in_whole_stretches(tmp_path: Path
     assert source.test.name(0).endswith("04.png")
 
 
-@pytest.mark.parametrize("columns", [("image", "mask"), ("pixels", "annotation")])
-def test_a_table_of_images_and_masks(folder: Path, columns: tuple[str, str]) -> None:
+def test_a_table_of_images_and_masks(folder: Path) -> None:
     (folder / "table").mkdir()
     for split in ("train", "val"):
         images = [
             [Image.open(path) for path in sorted((folder / split / kind).iterdir())]
             for kind in ("images", "masks")
         ]
-        table = datasets.Dataset.from_dict(dict(zip(columns, images, strict=True)))
+        table = datasets.Dataset.from_dict(dict(zip(("pixels", "mask"), images, strict=True)))
         table.to_parquet(str(folder / "table" / f"{split}.parquet"))
-    image_column = None if columns[0] == "image" else columns[0]
-    source, expected = opened(folder / "table", image_column=image_column), opened(folder)
+    source, expected = opened(folder / "table", image_column="pixels"), opened(folder)
     assert source.mask_classes == expected.mask_classes
     for mine, its in ((source.train, expected.train), (source.test, expected.test)):
         assert len(mine) == len(its)

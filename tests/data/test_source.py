@@ -16,11 +16,9 @@ from levyjepa.data import (
     Source,
     ViewsSettings,
     open_source,
-    register_source,
     test_loader,
     train_loader,
 )
-from levyjepa.data.registry import SOURCES
 from levyjepa.data.source import prepared
 from levyjepa.training.config import compose
 
@@ -41,9 +39,8 @@ def test_normalization_is_the_sources_own(digits: Source) -> None:
     np.testing.assert_allclose(digits.std, pixels.std((0, 1, 2)), atol=0.01)
 
 
-@pytest.mark.parametrize("source", ["cifar10", "parquet"])
-def test_parquet_brings_its_classes(shared_data: Path, source: str) -> None:
-    found = open_source(DataSettings(source=source, path=str(shared_data / "cifar10")))
+def test_parquet_brings_its_classes(shared_data: Path) -> None:
+    found = open_source(DataSettings(source="parquet", path=str(shared_data / "cifar10")))
     assert (len(found.train), len(found.test)) == (10_000, 2_000)
     assert found.name == "cifar10"
     assert found.classes[:2] == ("airplane", "automobile")
@@ -83,14 +80,6 @@ def test_labels_may_be_words_or_numbers_and_some_may_be_missing(tmp_path: Path) 
     assert source.train.labels == [1, -1, 0]
 
 
-def test_a_column_without_a_single_label_makes_an_unlabelled_source(tmp_path: Path) -> None:
-    parquet(tmp_path, [-1, -1])
-    parquet(tmp_path, [-1], split="test")
-    source = open_source(DataSettings(source="parquet", path=str(tmp_path)))
-    assert source.classes == ()
-    assert source.train[0][1] == -1
-
-
 def test_columns_that_leave_a_choice_must_be_named(tmp_path: Path) -> None:
     parquet(tmp_path, [0, 1], images=2)
     parquet(tmp_path, [0], images=2, split="test")
@@ -102,13 +91,6 @@ def test_columns_that_leave_a_choice_must_be_named(tmp_path: Path) -> None:
         0,
         0,
     )
-
-
-def test_parquet_without_labels_is_an_error(tmp_path: Path) -> None:
-    parquet(tmp_path, [0.5], "weight")
-    parquet(tmp_path, [0.5], "weight", "test")
-    with pytest.raises(ValueError, match="no column of labels, only image, weight"):
-        open_source(DataSettings(source="parquet", path=str(tmp_path)))
 
 
 def test_parquet_names_the_split_it_lacks(tmp_path: Path) -> None:
@@ -130,17 +112,16 @@ def test_class_folders_are_split_the_same_way_each_time(class_folders: Path) -> 
     assert open_source(config).test.records == source.test.records
 
 
-@pytest.mark.parametrize("test", ["test", "val"])
-def test_class_folders_below_train_and_test(class_folders: Path, tmp_path: Path, test: str) -> None:
+def test_class_folders_below_train_and_test(class_folders: Path, tmp_path: Path) -> None:
     shutil.copytree(class_folders, tmp_path / "train")
     config = DataSettings(source="folder", path=str(tmp_path))
     with pytest.raises(ValueError, match="must hold test/ or val/ beside train/"):
         open_source(config)
-    shutil.copytree(class_folders / "three", tmp_path / test / "three")
+    shutil.copytree(class_folders / "three", tmp_path / "test" / "three")
     source = open_source(config)
     assert Counter(source.train.labels) == {0: 10, 1: 10}
     assert Counter(source.test.labels) == {1: 10}
-    (tmp_path / test / "eight").mkdir()
+    (tmp_path / "test" / "eight").mkdir()
     with pytest.raises(ValueError, match="eight, no class of train/"):
         open_source(config)
 
@@ -235,11 +216,7 @@ def test_a_name_of_ours_asks_the_hub_for_its_id(hub: dict) -> None:
     ("setting", "value", "message"),
     [
         ("test_split", "test", "`data.test_split` must be one of train, validation, got test"),
-        ("train_split", "all", "`data.train_split` must be one of train, validation, got all"),
-        ("image_column", "image", "`data.image_column` must be one of picture, got image"),
         ("image_column", "digit", "`data.image_column` must be one of picture, got digit"),
-        ("label_column", "label", "`data.label_column` must be one of digit, got label"),
-        ("label_column", "tags", "`data.label_column` must be one of digit, got tags"),
         ("label_column", "weight", "`data.label_column` must be one of digit, got weight"),
     ],
 )
@@ -284,20 +261,6 @@ def test_what_the_hub_refuses_is_an_error(
         open_source(HUB)
 
 
-def test_a_hub_data_set_needs_an_id() -> None:
-    with pytest.raises(ValueError, match=r"`data.path` must be the id"):
-        open_source(DataSettings(source="hub"))
-
-
-@pytest.mark.parametrize(("source", "path"), [("imagenette", None), ("hub", "some/thing")])
-def test_without_a_network_the_offline_sources_are_named(
-    source: str, path: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ConnectionError, match="data=mnist5k needs no network"):
-        open_source(DataSettings(source=source, path=path))
-
-
 def test_an_unknown_source_is_an_error() -> None:
     with pytest.raises(ValueError, match="no source 'mnist5'; did you mean 'mnist5k'"):
         open_source(DataSettings(source="mnist5"))
@@ -319,7 +282,7 @@ def test_a_limit_takes_the_same_images_each_time() -> None:
 
 
 @pytest.mark.parametrize("source", ["folder", "parquet", "unlabelled", "segmentation"])
-@pytest.mark.parametrize("name", ["archive (1)", "日本語", "a=b", "C#", "it's", "x{1}", "y[1]"])
+@pytest.mark.parametrize("name", ["archive (1) 日本語", "a=b", "C# it's", "x{1} y[1]"])
 def test_real_folders_open_from_the_command_line(tmp_path: Path, source: str, name: str) -> None:
     folder = tmp_path / name
     for path in ("one/0.png", "one/1.png", "one/2.png", "train/images/0.png", "train/masks/0.png"):
@@ -354,26 +317,6 @@ def test_lists_of_a_user_are_a_source() -> None:
     assert sum(len(batch.labels) for batch in tests) == 10
     held_out = prepared(Source("mine", mine.train, classes=mine.classes), data.replace(holdout=0.2))
     assert Counter(label for _, label in held_out.test) == {0: 3, 1: 3}
-
-
-def test_a_registered_source_has_a_preset_and_opens_by_name(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(SOURCES, "_entries", dict(SOURCES.entries()))
-    preset = {"data": {"image_size": 16, "batch_size": 5}, "use": {"model": "tiny"}}
-
-    @register_source("blobs", preset=preset)
-    def blobs(settings: DataSettings) -> Source:
-        "Dark and bright squares."
-        return Source("blobs", gray_squares(20), gray_squares(6), classes=("dark", "bright"))
-
-    config = compose(["data=blobs", "data.limit=12"])
-    assert (config.data.source, config.data.image_size) == ("blobs", 16)
-    assert config.model.patch_size == 4
-    source = open_source(config.data)
-    assert (source.name, len(source.train), len(source.test)) == ("blobs", 12, 6)
-    with pytest.raises(ValueError, match="'mnist5k' is registered twice"):
-        register_source("mnist5k")(blobs)
 
 
 ONE = gray_squares(1)

@@ -60,11 +60,8 @@ def class_splits(
 ) -> tuple[Labeled, Labeled, Classes]:
     """Return paths and labels of the training and the test split, and the names of the classes.
 
-    Args:
-        settings: `path`, `train_split` and `test_split`; test/ and val/ are looked for too.
-        classes: Gives the names of the classes in a folder.
-        labeled: Gives the paths in a folder of classes, and their labels.
-        share: Of labels, how much of each class is tested on where the folder is not split.
+    `classes` gives the names of the classes in a folder, `labeled` paths and their labels, `share`
+    how much of each class is tested on where a folder is not split.
     """
     root = existing(settings)
     train = root / settings.train_split

@@ -71,25 +71,16 @@ def imagenette(settings: DataSettings) -> Source:
     return replace(source, name="imagenette", classes=classes, **IMAGENET)
 
 
-class Column:
-    """The undecoded images or videos of a table, as a sequence."""
-
-    def __init__(self, table: Any, column: str, kind: Any) -> None:
-        self.table = table.cast_column(column, kind(decode=False)).select_columns(column)
-        self.column = column
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.table[int(index)][self.column]
+def undecoded(table: Any, column: str, kind: Any) -> Any:
+    """Return a column of images or videos as a sequence of records."""
+    return table.cast_column(column, kind(decode=False)).select_columns(column)[column]
 
 
 @dataclass(eq=False)
 class VideoRecords(Dataset):
     """(Video, label) of records of `bytes` or `path`, opened when they are read."""
 
-    records: Column
+    records: Any  # a sequence
     labels: Sequence[int]
     size: int
 
@@ -173,9 +164,8 @@ def _source(name: str, tables: dict[str, Any], settings: DataSettings) -> Source
         usable = [key for key in features if key in typed or key in others]
         if not usable:
             raise ValueError(f"{name} has no column of {what}s, only {', '.join(features)}.")
-        return pick_column(
-            settings, what, usable, typed or [key for key in usable if key == what == "label"]
-        )
+        named = ["label"] if what == "label" in usable else []
+        return pick_column(settings, what, usable, typed or named)
 
     plain = {key: feature.dtype for key, feature in features.items() if isinstance(feature, Value)}
     files = [key for key, dtype in plain.items() if dtype in ("binary", "string")]
@@ -188,7 +178,7 @@ def _source(name: str, tables: dict[str, Any], settings: DataSettings) -> Source
     number = {value: n for n, value in enumerate(distinct)}
 
     def dataset(split: str, values: list[Any]) -> Any:
-        records = Column(tables[split], image, kind)
+        records = undecoded(tables[split], image, kind)
         labels = [number.get(value, UNLABELED) for value in values]
         if clips:
             return VideoRecords(records, labels, 2 * settings.image_size)

@@ -12,7 +12,7 @@ from levyjepa.data.registry import register_source
 from levyjepa.data.settings import DataSettings
 from levyjepa.data.source import Source
 from levyjepa.data.sources.folder import existing, image_files
-from levyjepa.data.sources.hub import Column, hub_tables, parquet_tables, pick_column
+from levyjepa.data.sources.hub import hub_tables, parquet_tables, pick_column, undecoded
 
 Pair = tuple[Images, Sequence[Any]]  # images and their masks
 
@@ -76,8 +76,8 @@ def _columns(tables: dict[str, Any], settings: DataSettings) -> list[Pair]:
     mask = pick_column(settings, "mask", usable, [key for key in usable if key != image])
     return [
         (
-            Images(Column(tables[split], image, Image), what=f"{split} image"),
-            Column(tables[split], mask, Image),  # pyright: ignore
+            Images(undecoded(tables[split], image, Image), what=f"{split} image"),
+            undecoded(tables[split], mask, Image),
         )
         for split in splits
     ]
