@@ -24,20 +24,15 @@ def draw(results: Sequence[tuple[Row, PictureData]], images: np.ndarray | None) 
         images: (M, H, W, 3) uint8 that the maps lie on.
     """
     layers = {k: list(group) for k, group in groupby(results, lambda result: result[0]["layer"])}
+    pictures = []
     caption = (
         "How often increments of each size occur in images that no law was fitted to, on a "
         "logarithmic scale. Tails above the Gaussian are jumps."
     )
-    pictures = [
-        Picture(
-            f"increments-{layer.replace(' ', '-')}",
-            _png(_densities(group)),
-            f"Increments and laws, {layer}",
-            caption,
-            headline=layer == results[-1][0]["layer"],
-        )
-        for layer, group in layers.items()
-    ]
+    for layer, group in layers.items():
+        name, title = f"increments-{layer.replace(' ', '-')}", f"Increments and laws, {layer}"
+        last = layer == results[-1][0]["layer"]
+        pictures.append(Picture(name, _png(_densities(group)), title, caption, headline=last))
     caption = (
         "Left: excess kurtosis of larger cells; of independent increments it falls as the dashed "
         "line, as 1 / volume. Right: correlation of the squared norms of neighboring cells, 0 if "

@@ -7,28 +7,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from levyjepa import laws
 from levyjepa.diagnose.moments import Estimate
 from levyjepa.inference import Fit, fit, log_density
 from levyjepa.inference.density import density_table
-from levyjepa.laws import (
-    Brownian,
-    CompoundPoisson,
-    GaussianJumps,
-    LaplaceJumps,
-    Law,
-    NormalInverseGaussian,
-    Stable,
-    VarianceGamma,
-)
+from levyjepa.laws import Law
 
 GAUSSIAN, NIG = "Gaussian", "normal inverse Gaussian"
 FAMILIES: dict[str, Law] = {
-    GAUSSIAN: Brownian(1.0),
-    NIG: NormalInverseGaussian(1.5, 1.5),
-    "variance gamma": VarianceGamma(1.5, 1.5),
-    "stable": Stable(1.8, 0.7),
-    "Gaussian jumps": Brownian(0.7) + CompoundPoisson(0.3, GaussianJumps(1.3)),
-    "Laplace jumps": Brownian(0.7) + CompoundPoisson(0.5, LaplaceJumps(1.4)),
+    GAUSSIAN: laws.Brownian(1.0),
+    NIG: laws.NormalInverseGaussian(1.5, 1.5),
+    "variance gamma": laws.VarianceGamma(1.5, 1.5),
+    "stable": laws.Stable(1.8, 0.7),
+    "Gaussian jumps": laws.Brownian(0.7) + laws.CompoundPoisson(0.3, laws.GaussianJumps(1.3)),
+    "Laplace jumps": laws.Brownian(0.7) + laws.CompoundPoisson(0.5, laws.LaplaceJumps(1.4)),
 }
 JUMPS = ("Gaussian jumps", "Laplace jumps")  # a cell holds a finite number of their jumps
 ERRORS, LEAST_GAIN = 2.0, 1e-4  # a richer law must be better by so many errors, and by this
