@@ -9,7 +9,7 @@ from torch import nn
 
 from levyjepa.data import Rows, Source, open_source
 from levyjepa.training import compose
-from levyjepa.training.fit import Loaders
+from levyjepa.training.trainer import Loaders
 from levyjepa.training.module import LevyJEPA
 
 BATCH = 12

@@ -12,7 +12,7 @@ from torch.utils.data import ConcatDataset
 
 from levyjepa.data import Images, normalize, test_loader
 from levyjepa.training import RunFolder, RunFolderError, load, train
-from levyjepa.training.fit import Interrupted
+from levyjepa.training.trainer import Interrupted
 from levyjepa.training.loading import CheckpointError
 from levyjepa.training.module import Diverged, LevyJEPA
 

@@ -9,7 +9,7 @@ import timm
 import torch
 
 from levyjepa.models.encoder import build_encoder
-from levyjepa.models.hub import HALF, read_config, read_statistics
+from levyjepa.models.pretrained import HALF, read_config, read_statistics
 from levyjepa.models.settings import ModelSettings
 
 

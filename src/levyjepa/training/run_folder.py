@@ -30,7 +30,7 @@ FORMAT = 2  # of evaluation.json
 
 
 class RunFolderError(ValueError):
-    """A folder that can't be used as asked: it holds something else, or another process has it."""
+    """A folder that can't be used: it holds something else, or another process has it."""
 
 
 class RunFolder:

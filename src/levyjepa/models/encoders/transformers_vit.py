@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from levyjepa.checks import count
 from levyjepa.models.encoder import Size, pair
-from levyjepa.models.hub import VIDEO, load_model, read_config
+from levyjepa.models.pretrained import VIDEO, load_model, read_config
 from levyjepa.models.pooled import PooledEncoder
 from levyjepa.models.registry import register_encoder
 

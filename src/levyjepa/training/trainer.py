@@ -61,7 +61,7 @@ class StopOnRequest(Callback):
             raise _Stopped
 
     def _agreed(self, trainer: Trainer) -> bool:
-        """Whether any rank was asked to stop; ranks exchange this only now and then."""
+        """Whether a signal reached any rank; ranks exchange this only now and then."""
         if trainer.world_size == 1:
             return self.requested
         if trainer.global_step % LOG_EVERY:
