@@ -23,12 +23,12 @@ from levyjepa.tasks.context import Subject
 from levyjepa.tasks.evaluate import Evaluation, evaluate
 from levyjepa.tasks.score import Score
 from levyjepa.training.config import change_data, compose
-from levyjepa.training.trainer import Interrupted, fit, stop_on_signal
 from levyjepa.training.loading import Trained, checkpoint_file, load, read_checkpoint
 from levyjepa.training.module import LevyJEPA
 from levyjepa.training.progress import show_stages
 from levyjepa.training.run_folder import RunFolder, RunFolderError
 from levyjepa.training.settings import Config
+from levyjepa.training.trainer import Interrupted, fit, stop_on_signal
 
 log = logging.getLogger(__name__)
 

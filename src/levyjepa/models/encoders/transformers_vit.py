@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from levyjepa.checks import count
 from levyjepa.models.encoder import Size, pair
-from levyjepa.models.pretrained import VIDEO, load_model, read_config
 from levyjepa.models.pooled import PooledEncoder
+from levyjepa.models.pretrained import VIDEO, load_model, read_config
 from levyjepa.models.registry import register_encoder
 
 
