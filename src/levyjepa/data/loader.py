@@ -61,7 +61,7 @@ def train_loader(
         wanted = f"at most {size // world_size}, as there are {size} training images or clips"
         raise ValueError(f"`data.batch_size` must be {wanted}, got {data.batch_size}.")
     return DataLoader(
-        _Items(partial(_cropped, source, views, data, seed), size),
+        _Items(partial(_cropped, source.train, len(source.classes), views, data, seed), size),
         batch_sampler=Order(size, data.batch_size, seed, rank, world_size, start),
         num_workers=data.workers,
         persistent_workers=data.workers > 0,
@@ -170,12 +170,17 @@ def _crops(
 
 
 def _cropped(
-    source: Source, views: ViewsSettings, data: DataSettings, seed: int, key: tuple[int, int]
+    dataset: Any,
+    classes: int,
+    views: ViewsSettings,
+    data: DataSettings,
+    seed: int,
+    key: tuple[int, int],
 ) -> tuple[Groups, Groups, int]:
     epoch, index = key
-    item, label = source.train[index]
+    item, label = dataset[index]
     crops = _crops(item, views, data, (seed, epoch, index))
-    return *crops, check_label(label, len(source.classes), source.train, index)
+    return *crops, check_label(label, classes, dataset, index)
 
 
 def _whole(dataset: Any, data: DataSettings, index: int) -> tuple[Tensor, int]:
