@@ -115,7 +115,9 @@ def experiment(options: Namespace) -> int:
         return 1
     for folder in result.finished:
         run_report(folder.path)
-    _print(markdown(result.comparison()))
+    comparison = result.comparison()
+    headlines = comparison[comparison["headline"].astype(bool)]
+    _print(markdown(headlines if len(headlines) else comparison))
     _print(f"report: {experiment_report(result.root)}")
     return 0 if len(result.finished) == len(result.runs) else 1
 
@@ -187,7 +189,7 @@ def jumps(options: Namespace) -> int:
     """Draw where tokens jump."""
     import numpy as np
 
-    from levyjepa.tasks.jump_maps import increment_map, jump_map
+    from levyjepa.tasks.jump_maps import expected_jumps, increment_map, jump_map
     from levyjepa.tasks.panels import draw_jumps
     from levyjepa.training.loading import load, read_whole_patches, require_images
 
@@ -201,6 +203,8 @@ def jumps(options: Namespace) -> int:
         figure = draw_jumps(image.permute(1, 2, 0).numpy(), increment_map(field)[0].numpy())
         figure.savefig(options.out / f"{path.stem}.png", dpi=150)
         _print(f"{path}: {options.out / path.stem}.png, {path.stem}.npy")
+    if (share := expected_jumps(trained.law)) is not None:
+        _print(f"the law expects a jump at {100 * share:.1f} % of corners")
     return 0
 
 

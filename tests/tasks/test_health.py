@@ -116,12 +116,3 @@ def test_misfits_that_cannot_be_rescaled_are_left_out(squares, settings, subject
     found = evaluate(subjects[:1], squares(), settings, tasks=["health"], laws=laws)
     misfits = {s.name for s in found.scores if s.name.startswith("levy")}
     assert misfits == {"levy/box(2)", "levy_rescaled/box(2)", "levy/line(2, 0)"}
-
-
-def test_bad_tensors_are_named():
-    with pytest.raises(ValueError, match=r"`x` must be \(N, E\)"):
-        effective_rank(normal(4))
-    with pytest.raises(ValueError, match="at least two rows, got 1"):
-        uniformity(normal(1, 4))
-    with pytest.raises(ValueError, match=r"`y` must be as large"):
-        alignment(normal(2, 4), normal(3, 4))

@@ -32,8 +32,8 @@ def test_the_largest_change_is_the_brightest_disc_at_its_corner(shape):
     pixels = read(draw_jumps(np.zeros((*shape, 3), np.uint8), change))[:, :680].astype(int)
     bright = np.argwhere((pixels[:, :, :3].sum(2) > 600) & (pixels[:, :, 3] == 255))
     bright = bright[bright[:, 1] > 350]  # on the right
-    tall = 330 * max(0.5, min(2, shape[0] / shape[1]))
-    assert bright.mean(0) == pytest.approx((20 + tall / 4, 345 + 330 * 3 / 4), abs=4)
+    middle = bright.mean(0) / pixels.shape[:2]
+    assert middle == pytest.approx((0.06 + 0.94 / 4, 0.57 + 0.43 * 3 / 4), abs=0.03)
 
 
 @pytest.mark.parametrize(

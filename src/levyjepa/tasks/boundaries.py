@@ -26,7 +26,6 @@ class Boundaries:
     average_precision: float  # the sum of P times the growth of R, as the threshold falls
     chance: float  # the average precision of a map that knows nothing
     tolerance: int  # pixels
-    images: int
     curve: np.ndarray  # (n, 3): falling thresholds with their precision and recall
 
     @property
@@ -42,12 +41,10 @@ def find_boundaries(masks: Tensor) -> np.ndarray:
     class; where either is void (-1) there is none.
     """
     ids = masks.numpy()
+    padded = np.pad(ids, ((0, 0), (0, 1), (0, 1)), mode="edge")
     edges = np.zeros(ids.shape, dtype=bool)
-    for down, right in ((0, 1), (1, 0), (1, 1)):
-        one = ids[:, : ids.shape[1] - down, : ids.shape[2] - right]
-        other = ids[:, down:, right:]
-        differ = (one != other) & (one != VOID) & (other != VOID)
-        edges[:, : ids.shape[1] - down, : ids.shape[2] - right] |= differ
+    for other in (padded[:, :-1, 1:], padded[:, 1:, :-1], padded[:, 1:, 1:]):
+        edges |= (ids != other) & (ids != VOID) & (other != VOID)
     return edges
 
 
@@ -75,7 +72,8 @@ def score_boundaries(maps: Tensor, masks: Tensor, tolerance: float = TOLERANCE) 
     if not maps.isfinite().all():
         raise ValueError("`maps` must be finite, got NaN or infinite values.")
     radius = math.ceil(positive("tolerance", tolerance) * math.hypot(*maps.shape[1:]))
-    disk = _disk(radius)
+    at = np.arange(-radius, radius + 1)
+    disk = (at[:, None] ** 2 + at**2 <= radius**2)[None]  # of one image
     truth, values = find_boundaries(masks), maps.detach().numpy()
     if not truth.any():
         raise ValueError("`masks` must have a boundary between two classes, got none.")
@@ -103,29 +101,16 @@ def score_boundaries(maps: Tensor, masks: Tensor, tolerance: float = TOLERANCE) 
         average_precision=float((np.diff(recall, prepend=0) * precision).sum()),
         chance=float(close.mean()),
         tolerance=radius,
-        images=len(values),
         curve=np.stack([thresholds, precision, recall], 1)[kept],
     )
 
 
 def sobel(images: Tensor) -> Tensor:
-    """Return the magnitude of the Sobel gradient of brightness.
+    """Return the magnitude (N, H, W) of the Sobel gradient of images (N, 3, H, W), uint8.
 
-    Args:
-        images: (N, 3, H, W) uint8.
-
-    Returns:
-        (N, H, W) float64; brightness is ITU-R 601's, from 0 to 255.
+    Brightness is ITU-R 601's, from 0 to 255.
     """
     red, green, blue = images.double().numpy().transpose(1, 0, 2, 3)
-    maps = []
-    for gray in 0.299 * red + 0.587 * green + 0.114 * blue:
-        down, right = (ndimage.sobel(gray, axis, mode="nearest") for axis in (0, 1))
-        maps.append(np.hypot(down, right))
-    return torch.from_numpy(np.stack(maps))
-
-
-def _disk(radius: int) -> np.ndarray:
-    """(1, d, d): the pixels of one image at most `radius` away."""
-    at = np.arange(-radius, radius + 1)
-    return (at[:, None] ** 2 + at**2 <= radius**2)[None]
+    grays = 0.299 * red + 0.587 * green + 0.114 * blue
+    edges = [[ndimage.sobel(gray, axis, mode="nearest") for axis in (0, 1)] for gray in grays]
+    return torch.from_numpy(np.stack([np.hypot(*pair) for pair in edges]))

@@ -59,7 +59,7 @@ class Context:
     @property
     def patch_size(self) -> tuple[int, ...]:
         """Pixels of a patch, (h, w), of the trained encoder."""
-        return tuple(self.features.patch_size)
+        return tuple(self.features.subjects[0].encoder.patch_size)[-2:]
 
     def encode(self, images: Tensor) -> Any:
         """Encode uint8 images (B, 3, H, W), or clips (B, T, 3, H, W); results stay on `device`."""
@@ -69,25 +69,18 @@ class Context:
     def picture(
         self, name: str, image: Any, title: str = "", caption: str = "", headline: bool = False
     ) -> None:
-        """Keep a picture for the report.
+        """Keep a picture for the report; see `Picture`.
 
         Args:
-            name: A file's stem.
+            name: Differs from picture to picture of a task.
             image: A matplotlib figure, an array (H, W, 3) of uint8, or bytes of a PNG.
-            title: Above it.
-            caption: What to look for.
-            headline: Whether it comes first on the page.
-
-        Raises:
-            ValueError: The name is taken by another picture of this task.
+            title, caption, headline: As of `Picture`.
         """
         if any(picture.name == name for picture in self.pictures):
             raise ValueError(f"`name` must differ from picture to picture, got {name!r} twice.")
-        if not isinstance(image, bytes):
-            out = io.BytesIO()
-            if isinstance(image, np.ndarray):
-                Image.fromarray(image).save(out, "png")
-            else:
-                image.savefig(out, format="png", dpi=160)
-            image = out.getvalue()
-        self.pictures.append(Picture(name, image, title, caption, headline))
+        out = io.BytesIO(image if isinstance(image, bytes) else b"")
+        if isinstance(image, np.ndarray):
+            Image.fromarray(image).save(out, "png")
+        elif not isinstance(image, bytes):
+            image.savefig(out, format="png", dpi=160)
+        self.pictures.append(Picture(name, out.getvalue(), title, caption, headline))

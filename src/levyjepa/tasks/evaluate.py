@@ -3,13 +3,13 @@
 import json
 import logging
 import os
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ConfigDict, TypeAdapter
 
 from levyjepa.data.settings import DataSettings, ViewsSettings
 from levyjepa.data.source import Source
@@ -19,7 +19,7 @@ from levyjepa.registry import Entry
 from levyjepa.tasks.context import Context
 from levyjepa.tasks.features import FeatureCache, Subject
 from levyjepa.tasks.registry import TASKS
-from levyjepa.tasks.score import Picture, Score, check_scores
+from levyjepa.tasks.score import Picture, Score
 
 log = logging.getLogger(__name__)
 
@@ -84,45 +84,34 @@ def evaluate(
         progress: Called with what begins.
 
     Raises:
-        ValueError: An unknown task, or one that the data lacks something for.
+        ValueError: An unknown task, one that the data lacks something for, or data whose mean and
+            std are not measured.
     """
     chosen = select(source, settings, tasks)
-    kept = None if baselines is None else _Baselines(*baselines, [entry.name for entry in chosen])
-    cached = None if kept is None else kept.read()
-    evaluation = cached or Evaluation()
-    run = [s for s in subjects if s.name == "trained" or cached is None]
-    cache = FeatureCache(
-        run,
-        source,
-        settings,
-        device=torch.device(device),
-        seed=seed,
-        views=views,
-        patch_size=tuple(subjects[0].encoder.patch_size)[-2:],
-        progress=progress,
-    )
+    names = [entry.name for entry in chosen]
+    file, key = baselines or (None, "")
+    key = json.dumps([key, sorted(names)])
+    known = {} if file is None else _read(file)
+    evaluation = known.get(key, Evaluation())
+    run = [subject for subject in subjects if subject.name == "trained" or key not in known]
+    where = torch.device(device)
+    cache = FeatureCache(run, source, settings, where, seed, views, progress)
     fixed = {n: (stencil, law.constant_copy().cpu()) for n, (stencil, law) in (laws or {}).items()}
     for entry in chosen:
         for subject in run:
-            if subject.name not in entry.options["subjects"]:
-                continue
-            progress(f"{entry.options['title']}, {subject.name}")
-            context = Context(
-                subject,
-                source,
-                settings,
-                torch.device(device),
-                seed,
-                fixed,
-                prior and subject.name == "trained",
-                cache,
-                progress,
-                folder,
-            )
-            _run(entry, context, evaluation)
-    _sort(evaluation, [entry.name for entry in chosen], [subject.name for subject in subjects])
-    if kept is not None and cached is None:
-        kept.write(evaluation)
+            if subject.name in entry.options["subjects"]:
+                progress(f"{entry.options['title']}, {subject.name}")
+                follows = prior and subject.name == "trained"
+                about = (source, settings, where, seed, fixed, follows, cache, progress, folder)
+                _run(entry, Context(subject, *about), evaluation)
+    order = [subject.name for subject in subjects]
+    results = evaluation.scores, evaluation.pictures, evaluation.failures
+    for items in results:
+        items.sort(key=lambda item: (names.index(item.task), order.index(item.subject)))
+    if file is not None and key not in known:
+        others: Any = [[i for i in items if i.subject != "trained"] for items in results]
+        if any(others):
+            _write(file, _read(file) | {key: Evaluation(*others)})
     return evaluation
 
 
@@ -163,70 +152,42 @@ def select(
 
 
 def _run(entry: Entry, context: Context, evaluation: Evaluation) -> None:
-    mark: dict[str, Any] = {"task": entry.name, "subject": context.subject.name}
+    subject = context.subject.name
+    mark: dict[str, Any] = {"task": entry.name, "subject": subject}
     try:
-        scores = check_scores(entry.name, entry.build(context) or ())
+        scores = list(entry.build(context) or ())
+        for score in scores:
+            if not isinstance(score, Score):
+                raise TypeError(f"The task {entry.name!r} must return scores, got {score!r}.")
+        names = [score.name for score in scores]
+        if twice := {name for name in names if names.count(name) > 1}:
+            twice = ", ".join(sorted(twice))
+            raise ValueError(f"{entry.name!r} must return each score once, got {twice} twice.")
     except Exception as error:  # whatever a task of a plugin raises
         log.debug("The task %s failed", entry.name, exc_info=True)
         reason = " ".join(str(error).split()) or type(error).__name__
-        log.warning("The task %s failed on %s: %s", entry.name, context.subject.name, reason)
-        evaluation.failures.append(Failure(entry.name, context.subject.name, reason))
+        log.warning("The task %s failed on %s: %s", entry.name, subject, reason)
+        evaluation.failures.append(Failure(entry.name, subject, reason))
         return
     evaluation.scores += [replace(score, **mark) for score in scores]
     evaluation.pictures += [replace(picture, **mark) for picture in context.pictures]
 
 
-def _sort(evaluation: Evaluation, tasks: list[str], subjects: list[str]) -> None:
-    """By task, then by subject, whether it was computed now or before."""
-
-    def place(item: Score | Picture | Failure) -> tuple[int, int]:
-        return tasks.index(item.task), subjects.index(item.subject)
-
-    for items in (evaluation.scores, evaluation.pictures, evaluation.failures):
-        items.sort(key=place)
+BASELINES = TypeAdapter(
+    dict[str, Evaluation], config=ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+)
 
 
-class _Baselines:
-    """The results of untrained subjects, in a file that runs of one setting share."""
+def _read(file: Path) -> dict[str, Evaluation]:
+    """Evaluations by key; none where the file is absent or cut short."""
+    try:
+        return BASELINES.validate_json(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
 
-    def __init__(self, path: Path, key: str, tasks: Sequence[str]) -> None:
-        self.path, self.key = path, json.dumps([key, sorted(tasks)])
 
-    def read(self) -> Evaluation | None:
-        """Return them if they are there."""
-        found = self._all().get(self.key)
-        if found is None:
-            return None
-        return Evaluation(
-            [Score.from_dict(values) for values in found["scores"]],
-            [Picture(**{**v, "png": b64decode(v["png"])}) for v in found["pictures"]],
-            [Failure(**values) for values in found["failures"]],
-        )
-
-    def write(self, evaluation: Evaluation) -> None:
-        """Add those of an evaluation that has run them."""
-        lists = {
-            "scores": [asdict(score) for score in evaluation.scores],
-            "pictures": [
-                {**asdict(p), "png": b64encode(p.png).decode()} for p in evaluation.pictures
-            ],
-            "failures": [asdict(failure) for failure in evaluation.failures],
-        }
-        untrained = {
-            name: [values for values in items if values["subject"] != "trained"]
-            for name, items in lists.items()
-        }
-        if not any(untrained.values()):
-            return
-        content = json.dumps({**self._all(), self.key: untrained})
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        part.write_text(content, "utf-8")
-        part.replace(self.path)
-
-    def _all(self) -> dict[str, Any]:
-        try:
-            found = json.loads(self.path.read_text("utf-8"))
-        except (OSError, ValueError):  # absent or cut short: computed again
-            return {}
-        return found if isinstance(found, dict) else {}
+def _write(file: Path, evaluations: dict[str, Evaluation]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    part.write_bytes(BASELINES.dump_json(evaluations))
+    part.replace(file)

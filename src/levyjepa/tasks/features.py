@@ -1,13 +1,11 @@
-"""Features of data, computed once for all tasks.
-
-Each split is read once. Every image is decoded once and goes through every subject's encoder once,
-however many tasks ask for it.
-"""
+"""Features of data: each image is decoded once and goes through each encoder once."""
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -56,69 +54,45 @@ class Features:
 
     embedding: Tensor  # (N, E) float32
     mean_token: Tensor  # (N, C) float32
-    projection: Tensor | None  # (N, D) float32; None without that head
     labels: Tensor  # (N,) int64, -1 without a label
     names: tuple[str, ...]  # N
     rows: Tensor  # (M,) int64
     images: Tensor  # (M, 3, s, s) uint8; of clips (M, T, 3, s, s)
     tokens: Tensor  # (M, h, w, C) float32; of clips (M, t, h, w, C)
-    field: Tensor | None  # (M, h, w, P), the tokens' projection; None without that head
-    views: tuple[Tensor, Tensor] | None  # (M, E) each, embeddings of two views of the images
-    masks: Tensor | None  # (M, s, s) int64, -1 where ignored
-    scenes: tuple[Any, ...]  # M `DigitClip`s, where they are known
+    projection: Tensor | None = None  # (N, D) float32; None without that head
+    field: Tensor | None = None  # (M, h, w, P), the tokens' projection; None without that head
+    views: Tensor | None = None  # (M, 2, E), embeddings of two views of the images
+    masks: Tensor | None = None  # (M, s, s) int64, -1 where ignored
+    scenes: tuple[Any, ...] = ()  # M `DigitClip`s, where they are known
 
 
+@dataclass
 class FeatureCache:
     """Reads each split once for all subjects.
 
-    Args:
-        subjects: Whose features.
-        source: The data.
-        settings: Image size, frames, batch size and workers.
-        device: Where encoders run; features end on the CPU.
-        seed: Draws views.
-        views: Two of these views of the test images that are kept are embedded; None: none.
-        patch_size: Pixels of a patch of the trained encoder.
-        progress: Called with what begins.
+    Raises:
+        ValueError: The source's mean and std are not measured.
     """
 
-    def __init__(
-        self,
-        subjects: list[Subject],
-        source: Source,
-        settings: DataSettings,
-        *,
-        device: torch.device,
-        seed: int = 0,
-        views: ViewsSettings | None = None,
-        patch_size: tuple[int, ...] = (),
-        progress: Callable[[str], object] = lambda text: None,
-    ) -> None:
-        self.subjects, self.source, self.settings = subjects, source, settings
-        self.device, self.seed, self.views = device, seed, views
-        self.patch_size, self.progress = patch_size, progress
-        self.shared: dict[str, Any] = {}  # what tasks compute once for all subjects
-        self._splits: dict[str, dict[str, Features | Exception]] = {}
+    subjects: list[Subject]  # the trained encoder first
+    source: Source
+    settings: DataSettings
+    device: torch.device  # where encoders run; features end on the CPU
+    seed: int = 0  # draws views
+    views: ViewsSettings | None = None  # embed two of these views of each test image kept
+    progress: Callable[[str], object] = lambda text: None
+    shared: dict[str, Any] = field(default_factory=dict)  # computed once by tasks for all subjects
+    _splits: dict[str, dict[str, Features | Exception]] = field(default_factory=dict)
 
-    @property
-    def test_split(self) -> str:
-        """Which split is tested on: "train" where the source has no other."""
-        return "train" if self.source.test is None else "test"
-
-    @property
-    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and deviation of the source's pixels.
-
-        Raises:
-            ValueError: They are not measured.
-        """
+    def __post_init__(self) -> None:
         mean, std = self.source.mean, self.source.std
         if mean is None or std is None:
             raise ValueError(
                 f"`source` must have mean and std, got {self.source.name} without them; "
                 "`open_source` measures them."
             )
-        return mean, std
+        self.statistics = mean, std
+        self.test_split = "train" if self.source.test is None else "test"
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return uint8 pixels as encoders take them."""
@@ -142,73 +116,55 @@ class FeatureCache:
         return found
 
     def _read(self, split: str) -> dict[str, Features | Exception]:
-        source, dataset = self.source, getattr(self.source, split)
+        dataset = getattr(self.source, split)
         views = self.views if split == self.test_split else None
         views = views if views is not None and views.groups[0].count > 1 else None
-        colors = None
-        if views is not None:
-            mean, std = self.statistics
-            colors = Photometric(views, mean, std).to(self.device)
+        colors = None if views is None else Photometric(views, *self.statistics).to(self.device)
+        generator = generator_of(self.seed)
+        kept = self._kept(len(dataset))
         loader = DataLoader(
-            _Items(
-                dataset, self.settings, self._kept(len(dataset)), source.truth, views, self.seed
-            ),
+            _Items(dataset, self.settings, kept, self.source.truth, views, self.seed),
             batch_size=self.settings.batch_size,
             num_workers=self.settings.workers,
             collate_fn=_collate,
         )
-        generator = generator_of(self.seed)
-        labels: list[int] = []
-        names: list[str] = []
-        corrupt: list[str] = []
-        rows: list[int] = []
-        scenes: list[Any] = []
-        images: list[Tensor] = []
-        masks: list[Tensor] = []
-        parts: dict[str, list[dict[str, Tensor]]] = {s.name: [] for s in self.subjects}
+        seen, corrupt, common = 0, [], []
+        encoded = {subject.name: [] for subject in self.subjects}
         failed: dict[str, Exception] = {}
         for batch in loader:
-            corrupt += batch.corrupt
-            if batch.images is None:
+            corrupt += batch.pop("corrupt", [])
+            if not batch:
                 continue
-            pairs = None
-            if colors is not None and batch.views is not None:
-                pairs = colors(batch.views.to(self.device), generator)
-            inputs = self.normalize(batch.images.to(self.device))
+            images, rows = batch.pop("images"), torch.tensor(batch.pop("kept")).nonzero()[:, 0]
+            pairs = batch.pop("views", None)
+            if colors is not None and pairs is not None:
+                pairs = colors(pairs.transpose(0, 1).to(self.device), generator)
+            inputs = self.normalize(images.to(self.device))
             for subject in self.subjects:
                 try:
-                    parts[subject.name].append(self._encode(subject, inputs, batch.kept, pairs))
+                    encoded[subject.name].append(self._encode(subject, inputs, rows, pairs))
                 except Exception as error:  # the others go on
                     failed[subject.name] = error
-            rows += [len(labels) + i for i in batch.kept]
-            labels, names = labels + batch.labels, names + batch.names
-            scenes += batch.scenes
-            images.append(batch.images[batch.kept])
-            masks += [] if batch.masks is None else [batch.masks.clone()]
+            batch["labels"] = torch.tensor(batch["labels"])
+            # copies, as workers share only so much memory
+            common.append(deepcopy(batch) | {"images": images[rows], "rows": seen + rows})
+            seen += len(images)
         if corrupt:
             some = ", ".join(corrupt[:10])
             log.warning("%d images of the %s split can't be decoded: %s", len(corrupt), split, some)
-        if not rows:
-            raise ValueError(f"The {split} split of {source.name} has no image to evaluate.")
-        common: dict[str, Any] = {
-            "labels": torch.tensor(labels, dtype=torch.int64),
-            "names": tuple(names),
-            "rows": torch.tensor(rows, dtype=torch.int64),
-            "images": torch.cat(images),
-            "masks": torch.cat(masks) if masks else None,
-            "scenes": tuple(scenes),
-        }
+        fields = _join(common)
+        if not len(fields.get("rows", ())):
+            raise ValueError(f"The {split} split of {self.source.name} has no image to evaluate.")
         return {
-            name: failed[name] if name in failed else _gather(some, common)
-            for name, some in parts.items()
+            name: failed.get(name) or Features(**fields, **_join(tensors))
+            for name, tensors in encoded.items()
         }
 
     def _encode(
-        self, subject: Subject, inputs: Tensor, rows: list[int], pairs: Tensor | None
+        self, subject: Subject, inputs: Tensor, rows: Tensor, pairs: Tensor | None
     ) -> dict[str, Tensor]:
         heads = [h for h in (subject.projection, subject.patch_projection) if h is not None]
-        modules = [module.to(self.device) for module in (subject.encoder, *heads)]
-        with frozen(*modules):
+        with frozen(*(module.to(self.device) for module in (subject.encoder, *heads))):
             encoding = subject.encoder(inputs)
             tensors = {
                 "embedding": encoding.embedding,
@@ -219,8 +175,8 @@ class FeatureCache:
                 tensors["projection"] = subject.projection(encoding.embedding)
             if subject.patch_projection is not None:
                 tensors["field"] = subject.patch_projection(tensors["tokens"])
-            for number, view in enumerate(() if pairs is None else pairs):
-                tensors[f"view {number}"] = subject.encoder(view).embedding
+            if pairs is not None:
+                tensors["views"] = torch.stack([subject.encoder(v).embedding for v in pairs], 1)
         return {name: value.float().cpu() for name, value in tensors.items()}
 
     def _kept(self, size: int) -> set[int]:
@@ -247,98 +203,46 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
             part.training = True
 
 
-@dataclass(frozen=True)
-class _Item:
-    """One image or clip, as a worker prepares it."""
-
-    label: int
-    name: str
-    kept: bool
-    image: Tensor  # (3, s, s) uint8; of clips (T, 3, s, s)
-    views: tuple[Tensor, ...] = ()
-    mask: Tensor | None = None
-    scene: Any = None
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """B images, and what is kept of k of them."""
-
-    corrupt: list[str]  # names
-    labels: list[int]
-    names: list[str]
-    kept: list[int]  # places in the batch
-    images: Tensor | None  # (B, 3, s, s) uint8; of clips (B, T, 3, s, s); None without any
-    views: Tensor | None  # (2, k, 3, s, s) uint8
-    masks: Tensor | None  # (k, s, s) int64
-    scenes: list[Any]
-
-
 class _Items(Dataset):
-    """Whole images with what is kept of some; a name alone where one can't be decoded."""
+    """Whole images, with what is known of those that are kept; of corrupt ones the error alone."""
 
-    def __init__(
-        self,
-        dataset: Any,
-        settings: DataSettings,
-        kept: set[int],
-        truth: str,
-        views: ViewsSettings | None,
-        seed: int,
-    ) -> None:
-        self.dataset, self.settings, self.kept = dataset, settings, kept
-        self.truth, self.views, self.seed = truth, views, seed
+    def __init__(self, *fields: Any) -> None:
+        self.dataset, self.settings, self.kept, self.truth, self.views, self.seed = fields
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> "_Item | str":
+    def __getitem__(self, index: int) -> dict[str, Any]:
         settings, kept = self.settings, index in self.kept
-        views = mask = scene = None
+        found: dict[str, Any] = {"names": item_name(self.dataset, index), "kept": kept}
         try:
             item, label = self.dataset[index]
             image: Any = item
             if settings.frames is not None:
                 image = middle(item, settings.frames, settings.stride, settings.rate)
             if kept and self.views is not None:
-                views = two_views(item, self.views, settings, (self.seed, index))
+                pair = two_views(item, self.views, settings, (self.seed, index))
+                found["views"] = torch.stack(pair)
             if kept and self.truth == "masks":
-                mask = fit_mask(self.dataset.truth(index), settings.image_size)
+                found["masks"] = fit_mask(self.dataset.truth(index), settings.image_size)
             if kept and self.truth == "scenes":
-                scene = self.dataset.truth(index)
+                found["scenes"] = self.dataset.truth(index)
         except CorruptImageError as error:
-            return str(error)
-        name, pixels = item_name(self.dataset, index), whole(image, settings.image_size)
-        return _Item(int(label), name, kept, pixels, views or (), mask, scene)
+            return {"corrupt": str(error)}
+        return found | {"images": whole(image, settings.image_size), "labels": int(label)}
 
 
-def _collate(items: list[_Item | str]) -> _Batch:
-    good = [item for item in items if isinstance(item, _Item)]
-    kept = [item for item in good if item.kept]
-    views = [torch.stack(item.views) for item in kept if item.views]
-    masks = [item.mask for item in kept if item.mask is not None]
-    return _Batch(
-        [item for item in items if isinstance(item, str)],
-        [item.label for item in good],
-        [item.name for item in good],
-        [place for place, item in enumerate(good) if item.kept],
-        torch.stack([item.image for item in good]) if good else None,
-        torch.stack(views, 1) if views else None,
-        torch.stack(masks) if masks else None,
-        [item.scene for item in kept if item.scene is not None],
-    )
+def _collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """All values by name; tensors are stacked."""
+    names = dict.fromkeys(name for item in items for name in item)
+    batch = {name: [item[name] for item in items if name in item] for name in names}
+    return {n: torch.stack(v) if isinstance(v[0], Tensor) else v for n, v in batch.items()}
 
 
-def _gather(parts: list[dict[str, Tensor]], common: dict[str, Any]) -> Features:
-    joined: dict[str, Tensor] = {}
+def _join(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Batches in a row: tensors, else tuples."""
+    joined: dict[str, Any] = {}
     for name in dict.fromkeys(name for part in parts for name in part):
-        joined[name] = torch.cat([part[name] for part in parts if name in part])
-    return Features(
-        embedding=joined["embedding"],
-        mean_token=joined["mean_token"],
-        projection=joined.get("projection"),
-        tokens=joined["tokens"],
-        field=joined.get("field"),
-        views=(joined["view 0"], joined["view 1"]) if "view 0" in joined else None,
-        **common,
-    )
+        values = [part[name] for part in parts if name in part]
+        joined[name] = torch.cat(values) if isinstance(values[0], Tensor) else (*chain(*values),)
+    return joined

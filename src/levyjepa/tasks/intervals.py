@@ -1,18 +1,11 @@
-"""95 % intervals: of shares, and over the choice of clips by drawing clips with replacement."""
+"""95 % intervals over the choice of clips, by drawing clips with replacement."""
 
 import numpy as np
-from scipy.stats import binomtest
 
 DRAWS = 1000
 ENDS = 0.025, 0.975
 
 Interval = tuple[float, float]
-
-
-def wilson(correct: int, n: int) -> Interval:
-    """Return Wilson's interval of a share, over the choice of the n items."""
-    interval = binomtest(int(correct), int(n)).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def resample(clips: int, seed: int = 0) -> np.ndarray:
@@ -25,11 +18,7 @@ def ratio_interval(
 ) -> Interval | None:
     """Return the interval of sum(numerator) / sum(denominator); None if there is one clip.
 
-    Args:
-        numerator: (n,).
-        denominator: (n,).
-        clip: (n,), the index of the clip that each belongs to.
-        draws: From `resample`.
+    All are (n,), `clip` the index of the clip that each belongs to; `draws` are from `resample`.
     """
     tops, bottoms = (
         draws @ np.bincount(clip, values, draws.shape[1]) for values in (numerator, denominator)
@@ -42,14 +31,8 @@ def average_precision_interval(
 ) -> Interval | None:
     """Return the interval of the average precision, sum (R_k - R_{k-1}) P_k.
 
-    Args:
-        truth: (n,) of bool.
-        value: (n,), larger where the truth is likelier.
-        clip: (n,), the index of the clip that each belongs to.
-        draws: From `resample`.
-
-    Returns:
-        None if there is one clip, or none with a true item.
+    It is None if there is one clip, or none with a true item; arguments are as of `ratio_interval`,
+    with a `value` that is larger where `truth` is likelier.
     """
     order = np.argsort(-value)
     truth, value, clip = truth[order], value[order], clip[order]

@@ -2,23 +2,21 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from levyjepa.checks import count, floating
+from levyjepa.checks import floating
 from levyjepa.inference import jump_probability
 from levyjepa.lattice import Stencil, box, increments, line
 from levyjepa.laws import CompoundPoisson, Law
 
-CORNERS_AND_EDGES = (box(2), line(2, 0), line(2, 1))
+CORNERS = box(2)
+CORNERS_AND_EDGES = (CORNERS, line(2, 0), line(2, 1))
 
 
-def jump_map(
-    field: Tensor, law: Law, rescale: bool = False, stencil: Stencil | None = None
-) -> Tensor:
+def jump_map(field: Tensor, law: Law, rescale: bool = False, stencil: Stencil = CORNERS) -> Tensor:
     """Return the probability of at least one jump at each position of a stencil.
 
     It grows with the norm of the increment over all channels, so it ranks the positions of one
@@ -29,8 +27,8 @@ def jump_map(
         law: The law of the field's increments.
         rescale: Whether to scale the field first, so that the mean square of its increments is the
             law's variance: for a field trained without the prior, which has no scale.
-        stencil: box(2) if None. Its entry (i, j) belongs to the corner that patches (i, j) and
-            (i + 1, j + 1) share; that of line(2, 0) to the edge between (i, j) and (i + 1, j).
+        stencil: Entry (i, j) of box(2) belongs to the corner that patches (i, j) and (i + 1, j + 1)
+            share; that of line(2, 0) to the edge between (i, j) and (i + 1, j).
 
     Returns:
         (B, h - 1, w - 1) in [0, 1]; (B, h - a, w - b) for a stencil of extent (a, b).
@@ -39,23 +37,22 @@ def jump_map(
         ValueError: A field of another rank or with fewer patches than the stencil needs; to be
             rescaled, a constant field or a law without variance.
     """
-    floating("field", field, 4, "(B, h, w, C)")
-    stencil = box(2) if stencil is None else stencil
-    samples = increments(field, stencil)
+    samples, mean_square = _increments(field, stencil, rescale)
     if rescale:
-        samples = samples * law.variance(stencil.volume) ** 0.5 / _root_mean_square(samples)
-    probability = jump_probability(samples, law, stencil.volume, isotropic=True)
-    return probability.unflatten(1, _positions(field, stencil))
+        samples = samples * law.variance(stencil.volume) ** 0.5 / mean_square**0.5
+    flat = samples.flatten(1, -2)
+    probability = jump_probability(flat, law, stencil.volume, isotropic=True)
+    return probability.view(samples.shape[:-1])
 
 
-def increment_map(field: Tensor, stencil: Stencil | None = None) -> Tensor:
+def increment_map(field: Tensor, stencil: Stencil = CORNERS) -> Tensor:
     """Return the norm of the increment over all channels at each position of a stencil.
 
     `jump_map` grows with it and with nothing else, but saturates at 1.
 
     Args:
         field: (B, h, w, C), patch tokens, projected or not.
-        stencil: box(2) if None, as for `jump_map`.
+        stencil: As for `jump_map`.
 
     Returns:
         (B, h - a, w - b) for a stencil of extent (a, b): at least 0, of mean square 1.
@@ -63,11 +60,18 @@ def increment_map(field: Tensor, stencil: Stencil | None = None) -> Tensor:
     Raises:
         ValueError: A constant field, or one of another rank or with too few patches.
     """
-    floating("field", field, 4, "(B, h, w, C)")
-    stencil = box(2) if stencil is None else stencil
-    samples = increments(field, stencil)
-    norms = samples.norm(dim=-1) / (_root_mean_square(samples) * samples.shape[-1] ** 0.5)
-    return norms.unflatten(1, _positions(field, stencil))
+    samples, mean_square = _increments(field, stencil)
+    return samples.norm(dim=-1) / (mean_square**0.5 * samples.shape[-1] ** 0.5)
+
+
+def _increments(field: Tensor, stencil: Stencil, vary: bool = True) -> tuple[Tensor, Tensor]:
+    """Increments (B, h - a, w - b, C) and their mean square; if they must `vary`, above 0."""
+    samples = increments(floating("field", field, 4, "(B, h, w, C)"), stencil)
+    mean_square = samples.square().mean()
+    if vary and not mean_square > 0:
+        raise ValueError("`field` must vary to be rescaled, got increments that are all 0.")
+    positions = [n - e for n, e in zip(field.shape[1:3], stencil.extent, strict=True)]
+    return samples.unflatten(1, positions), mean_square
 
 
 def jump_pixels(
@@ -94,11 +98,7 @@ def jump_pixels(
     Returns:
         (B, H, W) in [0, 1].
     """
-
-    def read(stencil: Stencil) -> Tensor:
-        return jump_map(field, law, stencil not in trained, stencil)
-
-    return _largest(read, field, size, stencils)
+    return _largest(lambda s: jump_map(field, law, s not in trained, s), field, size, stencils)
 
 
 def increment_pixels(
@@ -117,8 +117,17 @@ def increment_pixels(
     Returns:
         (B, H, W), at least 0.
     """
-    floating("field", field, 4, "(B, h, w, C)")
-    return _largest(partial(increment_map, field), field, size, stencils)
+    return _largest(lambda stencil: increment_map(field, stencil), field, size, stencils)
+
+
+def _largest(
+    read: Callable[[Stencil], Tensor],
+    field: Tensor,
+    size: Sequence[int],
+    stencils: Sequence[Stencil],
+) -> Tensor:
+    maps = [lay(read(stencil), stencil, field.shape[1:3], size) for stencil in stencils]
+    return torch.stack(maps).amax(0)
 
 
 def lay(values: Tensor, stencil: Stencil, grid: Sequence[int], size: Sequence[int]) -> Tensor:
@@ -143,42 +152,7 @@ def lay(values: Tensor, stencil: Stencil, grid: Sequence[int], size: Sequence[in
     return grid_sample(values[:, None], places, padding_mode="border", align_corners=True)[:, 0]
 
 
-def expected_jumps(law: Law, stencil: Stencil | None = None) -> float | None:
-    """Return the share of cells in which a law has at least one jump; None if it names no jumps.
-
-    Args:
-        law: Of increments.
-        stencil: Of the cells; box(2) if None.
-    """
-    volume = 1.0 if stencil is None else stencil.volume
-    parts = [part for part in law.modules() if isinstance(part, CompoundPoisson)]
-    rate = sum(float(part.rate) for part in parts)
+def expected_jumps(law: Law, volume: float = 1.0) -> float | None:
+    """Return the share of cells of a volume in which a law jumps; None if it names no jumps."""
+    rate = sum(float(part.rate) for part in law.modules() if isinstance(part, CompoundPoisson))
     return -math.expm1(-rate * volume) if rate else None
-
-
-def _largest(
-    read: Callable[[Stencil], Tensor],
-    field: Tensor,
-    size: Sequence[int],
-    stencils: Sequence[Stencil],
-) -> Tensor:
-    if not stencils:
-        raise ValueError("`stencils` must be at least one stencil, got none.")
-    if len(size) != 2:
-        raise ValueError(f"`size` must be (H, W), got {size!r}.")
-    for side in size:
-        count("size", side)
-    grid = field.shape[1:3]
-    maps = [lay(read(stencil), stencil, grid, size) for stencil in stencils]
-    return torch.stack(maps).amax(0)
-
-
-def _positions(field: Tensor, stencil: Stencil) -> tuple[int, int]:
-    return field.shape[1] - stencil.extent[0], field.shape[2] - stencil.extent[1]
-
-
-def _root_mean_square(samples: Tensor) -> Tensor:
-    mean_square = samples.square().mean()
-    if not mean_square > 0:
-        raise ValueError("`field` must vary to be rescaled, got increments that are all 0.")
-    return mean_square**0.5

@@ -2,16 +2,17 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib import color_sequences
 from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, Rectangle
+from matplotlib.patches import Patch
 from torch import Tensor
 
 GRAY = "#808080"  # of text, legible on white and on black
@@ -19,9 +20,12 @@ WIDTH = 7.6  # inches
 KEYS = 6  # names of colors in a line
 COLOR = "#2f8ac9"
 HEAT = mpl.colormaps["inferno"]
-VOID, TAB_GRAY = "#9a9a9a", "#7f7f7f"
+GRAY_VOID, TAB_GRAY = "#9a9a9a", "#7f7f7f"
 MORE = ("#14146e", "#ffffff", "#00e676", "#ffe14d", "#5c0038", "#7fdbff", "#4d3800", "#ffb3d1")
 MORE += ("#00574b", "#000000")
+TEXT: dict[str, Any] = {"fontsize": 8, "color": GRAY}
+BARE: dict[str, Any] = {"fontsize": 8, "labelcolor": GRAY, "frameon": False}  # of legends
+SCALE: dict[str, Any] = {"cmap": HEAT, "vmin": 0, "vmax": 1}
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Tile:
 
     Args:
         image: (H, W, 3) of uint8.
-        title: Above it.
+        title: Above it, in the first row.
         strength: (h, w) in [0, 1], drawn as discs at the inner corners of (h + 1) x (w + 1)
             patches.
         frame: Color around it.
@@ -50,55 +54,51 @@ def tiles(
     """Draw rows of small images.
 
     Args:
-        rows: Images of one shape.
+        rows: Images of one shape, as many in each row.
         labels: At the left of each row.
         key: A line below, or names and their colors.
     """
-    margin = 0.85 if any(labels) else 0.0  # inches, for labels
-    wide = (WIDTH - margin) / max(len(row) for row in rows)
     height, width = rows[0][0].image.shape[:2]
-    tall = 0.94 * wide * height / width
-    steps = [tall + 0.06 * wide + 0.17 * any(tile.title for tile in row) for row in rows]
+    left = 0.85 * any(labels)  # inches
+    wide = (WIDTH - left) / len(rows[0])
+    tall = wide * height / width
+    above = 0.2 * any(tile.title for tile in rows[0])
     below = 0.2 * (-(-len(key) // KEYS) if not isinstance(key, str) else bool(key))
-    total = sum(steps) + below + 0.04
-    figure, y = Figure((WIDTH, total), facecolor="none"), total
-    ax = figure.add_axes((0, 0, 1, 1))  # in inches
-    for number, row in enumerate(rows):
-        y -= steps[number]
-        for column, tile in enumerate(row):
-            tile = replace(tile, title=_shorten(tile.title, int(14 * wide)))
-            show(ax, tile, (margin + (column + 0.03) * wide, y, 0.94 * wide, tall))
-        if number < len(labels):
-            ax.text(0, y + tall / 2, labels[number], fontsize=8, color=GRAY, va="center")
-    for number, (name, color) in enumerate([(key, "")] if isinstance(key, str) else key):
-        line, place = divmod(number, KEYS)
-        x, y = place * WIDTH / KEYS, below - 0.2 * line - 0.12
-        if color:
-            box = Rectangle((x, y - 0.05), 0.1, 0.1, facecolor=color, edgecolor=GRAY, lw=0.5)
-            ax.add_patch(box)
-        x += 0.15 if color else margin
-        ax.text(x, y, name, fontsize=8, color=GRAY, va="center")
-    ax.set(xlim=(0, WIDTH), ylim=(0, total))
-    ax.set_axis_off()
+    total = above + tall * len(rows) + below
+    figure = Figure((WIDTH, total), facecolor="none")
+    grid = figure.subplots(len(rows), len(rows[0]), squeeze=False)
+    figure.subplots_adjust(left / WIDTH, below / total, 1, 1 - above / total, 0.06, 0.06)
+    for cells, row in zip(grid, rows, strict=True):
+        for cell, tile in zip(cells, row, strict=True):
+            show(cell, tile, 0.94 * wide)
+    for cells, label in zip(grid, labels, strict=False):
+        where = "figure fraction", "axes fraction"
+        cells[0].annotate(label, (0, 0.5), xycoords=where, va="center", **TEXT)
+    if key and isinstance(key, str):
+        figure.text(left / WIDTH, 0.05 / total, key, **TEXT)
+    elif key:
+        boxes = [Patch(facecolor=c, edgecolor=GRAY, lw=0.5, label=name) for name, c in key]
+        where = {"loc": "lower left", "ncols": KEYS, "mode": "expand", "borderaxespad": 0}
+        figure.legend(handles=boxes, handlelength=1, **where, **BARE)
     return figure
 
 
-def show(ax: Axes, tile: Tile, box: tuple[float, float, float, float]) -> None:
-    """Draw one image into a box of a plot: left, bottom, width and height, in the plot's units."""
-    x, y, width, height = box
-    image = tile.image
+def show(cell: Axes, tile: Tile, inches: float) -> None:
+    """Draw one image into a plot `inches` wide."""
+    image, length = tile.image, int(14 * inches)
     if tile.strength is not None:
         image = (30 + 0.45 * image.mean(2, keepdims=True) + 0 * image).astype(np.uint8)
+        height, width = np.array(image.shape[:2]) / (np.array(tile.strength.shape) + 1)  # a patch
+        y, x = np.indices(tile.strength.shape) + 1
+        points = 72 * inches / image.shape[1] * min(height, width)
+        size = (points * (0.14 + 0.62 * tile.strength)) ** 2
+        cell.scatter(x * width - 0.5, y * height - 0.5, size, tile.strength, **SCALE, lw=0)
     smooth = "nearest" if max(image.shape) <= 64 else "antialiased"
-    ax.imshow(image, extent=(x, x + width, y, y + height), interpolation=smooth, aspect="auto")
-    if tile.strength is not None:
-        ax.add_collection(_discs(tile.strength, box))
-    if tile.frame:
-        frame = Rectangle((x, y), width, height, fill=False, edgecolor=tile.frame, lw=1.6)
-        ax.add_patch(frame)
-    if tile.title:
-        middle, above = x + width / 2, y + height + 0.03
-        ax.text(middle, above, tile.title, fontsize=8, color=GRAY, ha="center", va="bottom")
+    cell.imshow(image, interpolation=smooth, aspect="auto")
+    title = tile.title if len(tile.title) <= length else f"{tile.title[: length - 1]}…"
+    cell.set_title(title, pad=3, **TEXT)
+    cell.set(xticks=[], yticks=[])
+    cell.spines[:].set(visible=bool(tile.frame), color=tile.frame or GRAY, lw=1.6)
 
 
 def draw_jumps(image: np.ndarray, change: np.ndarray) -> Figure:
@@ -123,20 +123,18 @@ def draw_jumps(image: np.ndarray, change: np.ndarray) -> Figure:
             "`change` must be at least 0 and finite, got values from "
             f"{change.min():g} to {change.max():g}."
         )
-    top = max(float(change.max()), 1e-9)
-    side = 3.3
+    side = 3.3  # inches
     tall = side * max(0.5, min(2.0, image.shape[0] / image.shape[1]))
     figure = Figure((WIDTH, tall + 0.2), facecolor="none")
-    ax = figure.add_axes((0, 0, 1, 1))  # in inches
-    show(ax, Tile(image, "image"), (0, 0, side, tall))
-    right = Tile(image, "change at each patch corner", change / top)
-    show(ax, right, (side + 0.15, 0, side, tall))
-    bar = Tile((255 * HEAT(np.linspace(1, 0, 64))[:, None, :3]).astype(np.uint8))
-    show(ax, bar, (2 * side + 0.3, 0, 0.12, tall))
-    for y, words, align in ((0, "none", "bottom"), (tall, "largest", "top")):
-        ax.text(2 * side + 0.47, y, words, fontsize=8, color=GRAY, va=align)
-    ax.set(xlim=(0, WIDTH), ylim=(0, tall + 0.2))
-    ax.set_axis_off()
+    left, right, bar = figure.subplots(1, 3, width_ratios=(side, side, 0.12))
+    figure.subplots_adjust(0, 0, 0.92, tall / (tall + 0.2), wspace=0.06)
+    show(left, Tile(image, "image"), side)
+    strength = change / max(float(change.max()), 1e-9)
+    show(right, Tile(image, "change at each patch corner", strength), side)
+    colors = figure.colorbar(ScalarMappable(cmap=HEAT), cax=bar, ticks=[0.02, 0.98])
+    colors.ax.set_yticklabels(["none", "largest"], **TEXT)
+    colors.ax.tick_params(length=0)
+    colors.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     return figure
 
 
@@ -151,27 +149,26 @@ def plots(count: int, height: float = 2.4) -> tuple[Figure, list[Axes]]:
         ax.grid(axis="y", color=GRAY, lw=0.5, alpha=0.35)
         ax.set_axisbelow(True)
         ax.tick_params(which="both", length=0, labelsize=8, colors=GRAY)
-        ax.xaxis.label.set(color=GRAY, fontsize=8)
-        ax.yaxis.label.set(color=GRAY, fontsize=8)
-        ax.title.set(color=GRAY, fontsize=9)
+        for text in (ax.xaxis.label, ax.yaxis.label, ax.title):
+            text.set(color=GRAY, fontsize=9 if text is ax.title else 8)
     return figure, axes
 
 
-def legend(ax: Axes, **where: str) -> None:
+def legend(ax: Axes, **where: Any) -> None:
     """Add a legend in gray without a box."""
-    ax.legend(fontsize=8, labelcolor=GRAY, frameon=False, **where)  # pyright: ignore
+    ax.legend(**BARE, **where)
 
 
 def class_colors(count: int) -> list[str]:
     """Return a color for each of `count` classes; they repeat after nineteen."""
     colors = [to_hex(color) for color in color_sequences["tab10"]]
-    colors.remove(TAB_GRAY)
-    return [(*colors, *MORE)[i % (len(colors) + len(MORE))] for i in range(count)]
+    colors = [color for color in colors if color != TAB_GRAY] + list(MORE)
+    return [colors[i % len(colors)] for i in range(count)]
 
 
 def paint(image: np.ndarray, ids: np.ndarray, colors: Sequence[str]) -> np.ndarray:
     """Return a mask over its dimmed image; ids below 0 are gray."""
-    table = 255 * np.array([to_rgb(color) for color in (*colors, VOID)])
+    table = 255 * np.array([to_rgb(color) for color in (*colors, GRAY_VOID)])
     return (0.7 * table[ids] + 0.3 * image.mean(2, keepdims=True)).astype(np.uint8)
 
 
@@ -210,22 +207,3 @@ def evenly(size: int, number: int) -> list[int]:
 def class_name(classes: Sequence[str], label: int) -> str:
     """Return the name of a label, empty without one."""
     return str(classes[label]) if 0 <= label < len(classes) else ""
-
-
-def _shorten(words: str, length: int) -> str:
-    return words if len(words) <= length else f"{words[: length - 1]}…"
-
-
-def _discs(strength: np.ndarray, box: tuple[float, float, float, float]) -> PatchCollection:
-    """Discs at the corners, larger and brighter with strength."""
-    x, y, width, height = box
-    rows, columns = np.array(strength.shape) + 1
-    row, column = np.indices(strength.shape) + 1
-    patch = min(width / columns, height / rows)
-    discs = [
-        Circle(
-            (x + width * j / columns, y + height * (1 - i / rows)), patch * (0.07 + 0.31 * value)
-        )
-        for i, j, value in zip(row.flat, column.flat, strength.flat, strict=True)
-    ]
-    return PatchCollection(discs, facecolor=HEAT(strength.ravel()), lw=0)

@@ -1,17 +1,14 @@
 """What a task returns: scores and pictures that describe themselves."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from levyjepa import checks
 
-SUBJECTS = {  # what a score is of: shown as
-    "trained": "trained",
-    "untrained": "untrained",
-    "pixels": "raw pixels",
-}
+# What a score is of: shown as.
+SUBJECTS = {"trained": "trained", "untrained": "untrained", "pixels": "raw pixels"}
 
 
 @dataclass(frozen=True)
@@ -54,9 +51,7 @@ class Score:
         if self.interval is not None:
             low, high = map(float, self.interval)
             if not low <= high:  # NaN too
-                raise ValueError(
-                    f"`interval` of {self.name} must be (low, high), got {self.interval}."
-                )
+                raise ValueError(f"`interval` must be (low, high), got {self.interval}.")
             object.__setattr__(self, "interval", (low, high))
         if not self.title:
             words = self.name.replace("_", " ").replace("/", ", ")
@@ -73,10 +68,9 @@ class Score:
         >>> Score("accuracy", 0.8231).text(), Score("rank", 12.34, unit="").text()
         ('82.3 %', '12.3')
         """
-        value = self.value if value is None else value
+        value, sign = self.value if value is None else value, "+" if signed else ""
         if not math.isfinite(value):
             return "–"
-        sign = "+" if signed else ""
         if self.unit == "%":
             return f"{100 * value:{sign}.1f}" + ("" if signed else " %")
         return f"{value:{sign}.3g} {self.unit}".strip()
@@ -112,22 +106,3 @@ class Picture:
     headline: bool = False
     task: str = ""
     subject: str = "trained"
-
-
-def check_scores(task: str, scores: Iterable[Score]) -> list[Score]:
-    """Return a task's scores as a list.
-
-    Raises:
-        ValueError: One stands there twice.
-        TypeError: Something else than a score.
-    """
-    seen: dict[str, Score] = {}
-    for score in scores:
-        if not isinstance(score, Score):
-            raise TypeError(f"The task {task!r} must return scores, got {score!r}.")
-        if score.name in seen:
-            raise ValueError(
-                f"The task {task!r} must return each score once, got {score.name} twice."
-            )
-        seen[score.name] = score
-    return list(seen.values())

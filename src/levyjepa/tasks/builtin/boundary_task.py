@@ -39,19 +39,32 @@ def boundaries(context: Context) -> list[Score]:
     maps: dict[str, Tensor] = {}
     found: dict[str, Boundaries] = {}
     scores, reason = [], ""
-    for name, read in _maps(context, tuple(masks.shape[1:])).items():
+    for name, read in _maps(context, masks.shape[1:]).items():
         try:
             maps[name] = read()
-            found[name] = score_boundaries(maps[name], masks, TOLERANCE)
+            one = found[name] = score_boundaries(maps[name], masks, TOLERANCE)
         except ValueError as error:  # a constant field, or a law whose jumps can't be computed
             reason = str(error)
             log.info("No map of %s: %s", TITLES[name], reason)
             continue
-        scores += _scores(name, found[name])
+        note = (
+            f"Largest F of one threshold for all images, within {one.tolerance} pixels: precision "
+            f"{one.precision:.2f}, recall {one.recall:.2f}."
+        )
+        area = "Area under the curve of precision and recall."
+        first = name == "increments"
+        for key, short, value, chance, text, headline in (
+            ("best_f", "F", one.best_f, one.chance_f, note, first),
+            ("average_precision", "AP", one.average_precision, one.chance, area, False),
+        ):
+            title, n = f"Boundary {short}, {TITLES[name]}", len(masks)
+            scores.append(
+                Score(f"{name}/{key}", value, None, n, "%", chance, title, text, True, headline)
+            )
     if not found:
         raise ValueError(reason)
     if context.subject.name == "trained":
-        _draw(context, maps, found)
+        _draw(context, masks, maps, found)
     return scores
 
 
@@ -60,9 +73,9 @@ def _maps(context: Context, size: tuple[int, ...]) -> dict[str, Callable[[], Ten
     test, law = context.test, context.law
     if context.subject.name == "pixels":
         edges = sobel(test.images)
-        coarse = avg_pool2d(edges[:, None], tuple(context.patch_size))
-        smooth = partial(interpolate, coarse, size, mode="bilinear")
-        return {"sobel": lambda: edges, "sobel_patches": lambda: smooth()[:, 0]}
+        coarse = avg_pool2d(edges[:, None], context.patch_size)
+        smooth = interpolate(coarse, size, mode="bilinear")[:, 0]
+        return {"sobel": lambda: edges, "sobel_patches": lambda: smooth}
     maps: dict[str, Callable[[], Tensor]] = {}
     if test.field is not None:
         field = test.field.double()
@@ -74,45 +87,16 @@ def _maps(context: Context, size: tuple[int, ...]) -> dict[str, Callable[[], Ten
     return maps
 
 
-def _scores(name: str, found: Boundaries) -> list[Score]:
-    what = TITLES[name]
-    best = (
-        f"Largest F of one threshold for all images, within {found.tolerance} pixels: precision "
-        f"{found.precision:.2f}, recall {found.recall:.2f}."
-    )
-    area = "Area under the curve of precision and recall."
-    n = found.images
-    return [
-        Score(
-            f"{name}/best_f",
-            found.best_f,
-            n=n,
-            chance=found.chance_f,
-            title=f"Boundary F, {what}",
-            note=best,
-            headline=name == "increments",
-        ),
-        Score(
-            f"{name}/average_precision",
-            found.average_precision,
-            n=n,
-            chance=found.chance,
-            title=f"Boundary AP, {what}",
-            note=area,
-        ),
-    ]
-
-
-def _draw(context: Context, maps: dict[str, Tensor], found: dict[str, Boundaries]) -> None:
-    test, rows = context.test, evenly(len(context.test.images), SHOWN)
-    assert test.masks is not None
-    truth = find_boundaries(test.masks)
-    layers = [[Tile(channels_last(test.images[row])) for row in rows]]
-    layers.append([Tile(_heat(truth[row].astype(float))) for row in rows])
-    for name in found:
-        values = maps[name].numpy()
+def _draw(
+    context: Context, masks: Tensor, maps: dict[str, Tensor], found: dict[str, Boundaries]
+) -> None:
+    rows = evenly(len(masks), SHOWN)
+    images, truth = channels_last(context.test.images[rows]), find_boundaries(masks)
+    layers = [[Tile(image) for image in images]]
+    for values in (truth.astype(float), *(maps[name].numpy() for name in found)):
         top = max(float(np.quantile(values, 0.995)), 1e-9)
-        layers.append([Tile(_heat(values[row] / top)) for row in rows])
+        colors = mpl.colormaps["magma"]((values[rows] / top).clip(0, 1))[..., :3]
+        layers.append([Tile(image) for image in (255 * colors).astype(np.uint8)])
     context.picture(
         "maps",
         tiles(layers, ["image", "boundaries", *found]),
@@ -120,11 +104,11 @@ def _draw(context: Context, maps: dict[str, Tensor], found: dict[str, Boundaries
         "Test images, the boundaries of their masks, and soft maps read from frozen tokens.",
     )
     figure, (ax,) = plots(1)
-    for name, each in found.items():
-        _, precision, recall = each.curve.T
-        line_ = ax.plot(recall, precision, lw=1.6, label=TITLES[name])[0]
-        ax.plot(each.recall, each.precision, "o", ms=5, color=line_.get_color())
-    ax.axhline(next(iter(found.values())).chance, color=GRAY, lw=1, ls=":", label="chance")
+    for name, one in found.items():
+        (curve,) = ax.plot(one.curve[:, 2], one.curve[:, 1], lw=1.6, label=TITLES[name])
+        ax.plot(one.recall, one.precision, "o", ms=5, color=curve.get_color())
+        chance = one.chance
+    ax.axhline(chance, color=GRAY, lw=1, ls=":", label="chance")
     ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
     legend(ax, loc="upper right")
     context.picture(
@@ -133,8 +117,3 @@ def _draw(context: Context, maps: dict[str, Tensor], found: dict[str, Boundaries
         "Boundaries: precision and recall",
         "Every threshold of each map; the dot is the threshold with the largest F.",
     )
-
-
-def _heat(values: np.ndarray) -> np.ndarray:
-    colors = mpl.colormaps["magma"](values.clip(0, 1))[..., :3]
-    return (255 * colors).astype(np.uint8)

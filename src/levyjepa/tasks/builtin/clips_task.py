@@ -14,11 +14,11 @@ from levyjepa.data.masks import VOID
 from levyjepa.inference import fit
 from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps
 from levyjepa.tasks.builtin.filmstrip import draw_film, make_film, relative_steps
+from levyjepa.tasks.builtin.segmentation_task import Dense, segmentation_probe
 from levyjepa.tasks.context import Context, Features
 from levyjepa.tasks.intervals import average_precision_interval, ratio_interval, resample
 from levyjepa.tasks.registry import register_task
 from levyjepa.tasks.score import Score
-from levyjepa.tasks.segmentation_probe import Dense, segmentation_probe
 from levyjepa.tasks.tracking import (
     TrackedObject,
     Tracking,
@@ -217,7 +217,7 @@ def _dense(clips: KnownClips) -> Dense:
     rows = tokens.shape[1]
     taken = torch.arange(min(ROWS, rows)) * rows // min(ROWS, rows)
     masks = clips.digits[:, taken * clips.frames_per_token]
-    return Dense(tokens[:, taken].flatten(0, 1), masks.flatten(0, 1))
+    return tokens[:, taken].flatten(0, 1), masks.flatten(0, 1)
 
 
 def _probes(train: Dense, test: Dense) -> list[Score]:
@@ -225,15 +225,15 @@ def _probes(train: Dense, test: Dense) -> list[Score]:
 
     In one probe, digits fill so few pixels that background everywhere would be best.
     """
-    fitted, tested = (Dense(part.field, (part.masks != VOID).long()) for part in (train, test))
-    objects = segmentation_probe(fitted, tested, ("background", "digit"))
-    digits = segmentation_probe(train, test, tuple("0123456789"))
+    fitted, tested = ((tokens, (masks != VOID).long()) for tokens, masks in (train, test))
+    objects = segmentation_probe(fitted, tested, 2)
+    digits = segmentation_probe(train, test, 10)
     pixels = digits.pixels
     return [
         Score(
             "segmentation/miou",
             objects.miou,
-            n=len(test.masks),
+            n=len(test[1]),
             chance=max(objects.pixels) / sum(objects.pixels) / 2,
             title="Digit or background, mean IoU",
             note="Class of a pixel, predicted linearly from its token.",

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from levyjepa.checks import floating
 from levyjepa.ecf import equispaced, null, statistic
 from levyjepa.lattice import Stencil, increments, overlaps
 from levyjepa.laws import Law
@@ -22,9 +21,7 @@ log = logging.getLogger(__name__)
 IMAGES = 1000
 DIRECTIONS, DRAWS = 128, 100
 LEAST_RANK, LEAST_SPREAD = 2.0, 1e-4
-RANK = "Effective rank"
-UNIFORMITY = "log mean exp(-2 |a - b|^2) over pairs on the unit sphere: 0 if all are one."
-ALIGNMENT = "Mean squared distance of two views of an image on the unit sphere."
+RESCALED = "levy_rescaled", ", rescaled", ", whatever the scale"
 MISFIT = "In null deviations above the null mean: 0 for"
 
 
@@ -33,60 +30,42 @@ def health(context: Context) -> list[Score]:
     """How many directions embeddings use, and how far they are from the laws of the loss."""
     test = context.test
     order = torch.randperm(len(test.labels), generator=torch.Generator().manual_seed(0))[:IMAGES]
-    x, n = test.embedding[order], len(order)
+    x, n, scores = test.embedding[order], len(order), []
     if n < 2:
         raise ValueError(f"There must be at least two images, got {n}.")
-    centered = x - x.mean(0)
-    rank, share = effective_rank(centered), spread(x)
+
+    def add(name: str, value: float, title: str, note: str, more: bool = False, n: int = n) -> None:
+        head = name == "effective_rank"
+        scores.append(Score(name, value, None, n, "", None, title, note, more, head))
+
+    rank, share = effective_rank(x - x.mean(0)), spread(x)
     collapsed = not (rank >= LEAST_RANK and share >= LEAST_SPREAD)
     if collapsed and context.subject.name == "trained":
         log.warning("The embeddings have collapsed: they lie nearly on a point or a line.")
-    scores = [
-        _score("effective_rank", effective_rank(x), n, RANK, f"Of {x.shape[1]} dimensions.", True),
-        _score("centered_rank", rank, n, f"{RANK} about the mean", higher_is_better=True),
-        _score("spread", share, n, "Spread", "Variance over mean square.", higher_is_better=True),
-        _score("collapsed", float(collapsed), n, "Collapsed", "1 on a point or a line, else 0."),
-        _score("uniformity", uniformity(x), n, "Uniformity", UNIFORMITY),
-    ]
+    note = f"Of {x.shape[1]} dimensions."
+    add("effective_rank", effective_rank(x), "Effective rank", note, True)
+    add("centered_rank", rank, "Effective rank about the mean", "", True)
+    add("spread", share, "Spread", "Variance over mean square.", True)
+    add("collapsed", float(collapsed), "Collapsed", "1 on a point or a line, else 0.")
+    note = "log mean exp(-2 |a - b|^2) over pairs on the unit sphere: 0 if all are one."
+    add("uniformity", uniformity(x), "Uniformity", note)
     if test.views is not None:
-        value, m = alignment(*test.views), len(test.views[0])
-        scores.append(_score("alignment", value, m, "Alignment of two views", ALIGNMENT))
+        value, title = alignment(*test.views.unbind(1)), "Alignment of two views"
+        note = "Mean squared distance of two views of an image on the unit sphere."
+        add("alignment", value, title, note, n=len(test.views))
     if test.projection is not None:
         value = gaussian_misfit(test.projection[order], context.seed)
-        scores.append(_score("sigreg", value, n, "SIGReg misfit", f"{MISFIT} Gaussians."))
-    return scores + _misfits(context)
-
-
-def _misfits(context: Context) -> list[Score]:
-    field, scores = context.test.field, []
-    if field is None:
-        return []
-    for name, (stencil, law) in context.laws.items():
-        for rescale in (False, True):
-            try:
-                value = levy_misfit(field, law, stencil, rescale, context.seed)
-            except ValueError:  # a constant field, or a law without variance
-                continue
-            key = f"levy_rescaled/{name}" if rescale else f"levy/{name}"
-            title = f"Lévy misfit{', rescaled' * rescale}, {name}"
-            note = f"{MISFIT} the law{', whatever the scale' * rescale}."
-            scores.append(_score(key, value, len(field), title, note))
+        add("sigreg", value, "SIGReg misfit", f"{MISFIT} Gaussians.")
+    if (field := test.field) is not None:
+        for name, (stencil, law) in context.laws.items():
+            for key, how, words in (("levy", "", ""), RESCALED):
+                try:
+                    value = levy_misfit(field, law, stencil, bool(how), context.seed)
+                except ValueError:  # a constant field, or a law without variance
+                    continue
+                title, note = f"Lévy misfit{how}, {name}", f"{MISFIT} the law{words}."
+                add(f"{key}/{name}", value, title, note, n=len(field))
     return scores
-
-
-def _score(
-    name: str, value: float, n: int, title: str, note: str = "", higher_is_better: bool = False
-) -> Score:
-    return Score(
-        name,
-        value,
-        n=n,
-        unit="",
-        title=title,
-        note=note,
-        higher_is_better=higher_is_better,
-        headline=name == "effective_rank",
-    )
 
 
 def effective_rank(x: Tensor) -> float:
@@ -94,7 +73,7 @@ def effective_rank(x: Tensor) -> float:
 
     Source: Garrido et al., *RankMe*, 2023.
     """
-    values = torch.linalg.svdvals(floating("x", x, 2, "(N, E)").double())
+    values = torch.linalg.svdvals(x.double())
     if not values.sum() > 0:
         return 0.0
     return torch.special.entr(values / values.sum()).sum().exp().item()
@@ -113,17 +92,12 @@ def uniformity(x: Tensor) -> float:
     It is 0 if all rows are one. Source: Wang and Isola, *Understanding contrastive representation
     learning*, 2020.
     """
-    distances = torch.pdist(normalize(floating("x", x, 2, "(N, E)").double()))
-    if not len(distances):
-        raise ValueError(f"`x` must have at least two rows, got {len(x)}.")
+    distances = torch.pdist(normalize(x.double()))
     return torch.exp(-2 * distances**2).mean().log().item()
 
 
 def alignment(x: Tensor, y: Tensor) -> float:
     """Return the mean |a - b|^2 of rows (N, E) on the unit sphere, two views of each image."""
-    floating("x", x, 2, "(N, E)")
-    if x.shape != y.shape:
-        raise ValueError(f"`y` must be as large as `x`, got {tuple(y.shape)} and {tuple(x.shape)}.")
     return (normalize(x.double()) - normalize(y.double())).square().sum(1).mean().item()
 
 
@@ -133,7 +107,7 @@ def gaussian_misfit(x: Tensor, seed: int = 0) -> float:
     The null's mean and deviation are those of 100 draws of N standard Gaussians, along the same
     128 directions. Gaussians score 0 +- 1.
     """
-    directions, expected, deviation = _gaussian_null(*floating("x", x, 2, "(N, D)").shape, seed)
+    directions, expected, deviation = _gaussian_null(*x.shape, seed)
     return (SIGReg()(x.float()[None], directions).item() - expected) / deviation
 
 
@@ -141,11 +115,8 @@ def gaussian_misfit(x: Tensor, seed: int = 0) -> float:
 def _gaussian_null(rows: int, width: int, seed: int) -> tuple[Tensor, float, float]:
     generator = torch.Generator().manual_seed(seed)
     directions = normalize(torch.randn(width, DIRECTIONS, generator=generator), dim=0)
-    sigreg = SIGReg()
-    drawn = [
-        sigreg(torch.randn(1, rows, width, generator=generator), directions).item()
-        for _ in range(DRAWS)
-    ]
+    draws = (torch.randn(1, rows, width, generator=generator) for _ in range(DRAWS))
+    drawn = [SIGReg()(draw, directions).item() for draw in draws]
     return directions, mean(drawn), stdev(drawn)
 
 
@@ -155,25 +126,19 @@ def levy_misfit(
 ) -> float:
     """Return the mean over images of the statistic of a field's increments, in null deviations.
 
-    An image of the law scores 0 +- 1 on any grid (`levyjepa.ecf.null`), N of them 0 +- 1/sqrt(N)
-    on average.
-
-    Args:
-        field: (N, *grid, C). Its channels are turned by one random rotation, as in training.
-        law: Of the increments.
-        stencil: Whose increments.
-        rescale: Whether to bring the increments' mean square to the law's variance first, so that
-            shape alone counts.
-        seed: Draws the rotation.
+    The channels of the field (N, *grid, C) are turned by one random rotation, as in training. An
+    image of the law scores 0 +- 1 on any grid (`levyjepa.ecf.null`), N of them 0 +- 1/sqrt(N) on
+    average. `rescale` brings the increments' mean square to the law's variance first, so that shape
+    alone counts.
 
     Raises:
         ValueError: To be rescaled, a constant field or a law without variance.
     """
-    field = floating("field", field).double()
+    field = field.double()
     generator = torch.Generator().manual_seed(seed)
-    turn = torch.linalg.qr(
-        torch.randn(field.shape[-1], field.shape[-1], dtype=field.dtype, generator=generator)
-    ).Q
+    channels = field.shape[-1]
+    square = torch.randn(channels, channels, dtype=field.dtype, generator=generator)
+    turn = torch.linalg.qr(square).Q
     samples = increments(field @ turn, stencil).flatten(1)
     if rescale:
         mean_square = samples.square().mean()
@@ -182,6 +147,6 @@ def levy_misfit(
         samples = samples * (law.variance(stencil.volume) / mean_square) ** 0.5
     rule = equispaced(law, volume=stencil.volume)
     room = tuple(n - e for n, e in zip(field.shape[1:-1], stencil.extent, strict=True))
-    expected = null(law, stencil.volume, rule, overlaps(stencil, room), field.shape[-1])
+    expected = null(law, stencil.volume, rule, overlaps(stencil, room), channels)
     score = (statistic(samples, law, stencil.volume, rule) - expected.mean) / expected.std
     return score.mean().item()

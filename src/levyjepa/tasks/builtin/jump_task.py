@@ -1,6 +1,7 @@
 """Where tokens jump within an image, and the distribution of their increments beside the law."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,77 +41,51 @@ def jumps(context: Context) -> list[Score]:
     field, law = context.test.field, context.law
     if field is None or law is None:
         raise ValueError("There must be a patch projection and a law of its increments.")
-    values = increments(field, box(2))
+    values = increments(field, box(2)).flatten()
     if not values.any():
         raise ValueError("The field must vary, got increments that are all 0.")
-    variance = _moment(law.variance)
+    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))[:INCREMENTS]
+    sample = values[order].double().numpy()
+    variance, kurtosis = _moment(law.variance), _moment(law.kurtosis)
     rescale = not context.prior and variance is not None
-    sample = _sample(values)
-    if rescale and variance is not None:
+    if variance is not None and rescale:
         sample = sample * math.sqrt(variance / float(np.mean(sample**2)))
     if context.subject.name == "trained":
         _draw_maps(context, increment_map(field))
     _draw_increments(context, sample, law, rescale)
-    of_law = _moment(law.kurtosis)
-    words = "it has none" if of_law is None else f"{of_law:.3g}"
-    scores = [
-        Score(
-            "excess_kurtosis",
-            float(stats.kurtosis(sample)),
-            n=len(sample),
-            unit="",
-            title="Excess kurtosis of increments",
-            note=f"Weight of the tails of box(2) increments; of the law: {words}.",
-            higher_is_better=None,
-            headline=True,
-        )
-    ]
-    return scores + _probabilities(field, law, rescale)
-
-
-def _probabilities(field: Tensor, law: Law, rescale: bool) -> list[Score]:
+    words = "it has none" if kurtosis is None else f"{kurtosis:.3g}"
+    note = f"Weight of the tails of box(2) increments; of the law: {words}."
+    title = "Excess kurtosis of increments"
+    value, n = float(stats.kurtosis(sample)), len(sample)
+    scores = [Score("excess_kurtosis", value, None, n, "", None, title, note, None, True)]
     try:
         probability = jump_map(field, law, rescale)
     except ValueError:  # a law that is not Brownian with jumps
-        return []
-    n, expected = probability.numel(), expected_jumps(law)
-    return [
-        Score(
-            name,
-            value,
-            n=n,
-            chance=expected,
-            title=title,
-            note=f"{note} Chance is the share of corners at which the law jumps.",
-            higher_is_better=None,
-        )
-        for name, value, title, note in (
-            (
-                "mean_probability",
-                probability.mean().item(),
-                "Probability of a jump",
-                "Mean over patch corners, given the increment over all channels.",
-            ),
-            (
-                "likely",
-                (probability > 0.5).float().mean().item(),
-                "Corners with a likely jump",
-                "Share of patch corners whose probability of a jump is above one half.",
-            ),
-        )
-    ]
+        return scores
+    for name, likely, title, note in (
+        (
+            "mean_probability",
+            probability,
+            "Probability of a jump",
+            "Mean over patch corners, given the increment over all channels.",
+        ),
+        (
+            "likely",
+            (probability > 0.5).float(),
+            "Corners with a likely jump",
+            "Share of patch corners whose probability of a jump is above one half.",
+        ),
+    ):
+        n, chance, value = probability.numel(), expected_jumps(law), likely.mean().item()
+        note += " Chance is the share of corners at which the law jumps."
+        scores.append(Score(name, value, None, n, "%", chance, title, note, None))
+    return scores
 
 
-def _sample(values: Tensor) -> np.ndarray:
-    values = values.flatten()
-    generator = torch.Generator().manual_seed(0)
-    return values[torch.randperm(len(values), generator=generator)[:INCREMENTS]].double().numpy()
-
-
-def _moment(moment: object) -> float | None:
+def _moment(moment: Any) -> float | None:
     """A law's variance or kurtosis of unit volume, None where it has none."""
     try:
-        value = float(moment())  # pyright: ignore[reportCallIssue]
+        value = float(moment())
     except ValueError:
         return None
     return value if math.isfinite(value) else None
@@ -118,19 +93,17 @@ def _moment(moment: object) -> float | None:
 
 def _draw_maps(context: Context, sizes: Tensor) -> None:
     test = context.test
-    chosen = spread(test.labels[test.rows], IMAGES)
+    labels = test.labels[test.rows]
+    chosen = spread(labels, IMAGES)
     shown = sizes[chosen].numpy()
     strength = (shown / max(float(np.quantile(shown, NEARLY)), 1e-9)).clip(0, 1)
     images = channels_last(test.images[chosen])
-    names = [class_name(context.source.classes, int(test.labels[test.rows[i]])) for i in chosen]
+    names = [class_name(context.source.classes, label) for label in labels[chosen].tolist()]
+    above = [Tile(image, name) for image, name in zip(images, names, strict=True)]
+    below = [Tile(image, "", each) for image, each in zip(images, strength, strict=True)]
     context.picture(
         "maps",
-        tiles(
-            [
-                [Tile(image, name) for image, name in zip(images, names, strict=True)],
-                [Tile(image, "", each) for image, each in zip(images, strength, strict=True)],
-            ]
-        ),
+        tiles([above, below]),
         "Where tokens jump",
         "Test images, and below each the size of the change at every patch corner, in all channels "
         "together: the larger and brighter, the likelier a jump.",
@@ -144,15 +117,14 @@ def _draw_increments(context: Context, sample: np.ndarray, law: Law, rescale: bo
     figure, (left, right) = plots(2)
     reach = float(np.quantile(np.abs(drawn), 0.9998))
     edges = np.linspace(-reach, reach, 62)
-    expected = np.histogram(drawn, edges)[0] / len(drawn) / np.diff(edges)
-    heights = np.histogram(sample, edges)[0] / len(sample) / np.diff(edges)
-    middles = (edges[1:] + edges[:-1]) / 2
+    expected, heights = (
+        np.histogram(values, edges)[0] / len(values) / np.diff(edges) for values in (drawn, sample)
+    )
     left.stairs(expected, edges, fill=True, color=GRAY, alpha=0.4, lw=0, label="law")
-    heights = np.where(heights > 0, heights, np.nan)
-    left.plot(middles, heights, color=COLOR, lw=1.8, label="increments")
-    positive = expected[expected > 0]
+    heights[heights == 0] = np.nan
+    left.plot((edges[1:] + edges[:-1]) / 2, heights, color=COLOR, lw=1.8, label="increments")
     left.set(yscale="log", xlabel="increment", ylabel="density", xlim=(-reach, reach))
-    left.set_ylim(positive.min() / 3, positive.max() * 6)
+    left.set_ylim(expected[expected > 0].min() / 3, expected.max() * 6)
     legend(left, loc="upper right")
     far = stats.norm.ppf(1 - 5 / max(len(sample), 100))
     levels = stats.norm.cdf(np.linspace(-far, far, 81))
@@ -160,9 +132,9 @@ def _draw_increments(context: Context, sample: np.ndarray, law: Law, rescale: bo
     most = float(np.abs(theory).max()) * 1.05
     right.axline((0, 0), slope=1, color=GRAY, lw=1.2)
     right.plot(theory, np.quantile(sample, levels), color=COLOR, lw=1.8)
-    right.set(xlim=(-most, most), ylim=(-1.5 * most, 1.5 * most))
     right.xaxis.set_major_locator(MaxNLocator(5))
     right.set(xlabel="quantile of the law", ylabel="quantile of increments")
+    right.set(xlim=(-most, most), ylim=(-1.5 * most, 1.5 * most))
     scale = " Increments are scaled to the law's variance, as nothing trained them." * rescale
     context.picture(
         "increments",
