@@ -35,14 +35,14 @@ def grid(*words: str) -> list[str]:
 
 def test_a_grid_runs_finished_runs_stay_and_a_failure_stops_nothing(here):
     words = grid("objective.kappa=1", "seed=0,1", "run_dir=grid", "trainer.evaluate=true")
-    blocked = Path("grid/kappa-1_gamma-1_seed-1")
+    blocked = Path("grid/gamma-1_kappa-1_seed-1")
     blocked.mkdir(parents=True)
     (blocked / "thesis.txt").write_text("years of work")
     first = run_experiment(words)
     assert [run.error is None for run in first.runs] == [True, True, True, False]
     assert "exists and is not a run folder" in str(first.runs[-1].error)
     assert not any(run.existed for run in first.runs)
-    assert load("grid/kappa-1_gamma-0_seed-1").config.objective.gamma == 0
+    assert load("grid/gamma-0_kappa-1_seed-1").config.objective.gamma == 0
 
     (blocked / "thesis.txt").unlink()
     second = run_experiment(words)
@@ -61,7 +61,7 @@ def test_runs_side_by_side_are_the_runs_one_by_one(here):
     words = grid("objective.kappa=1", "seed=0")
     for name, jobs in (("one", 1), ("two", 2)):
         assert len(run_experiment([*words, f"run_dir={name}"], jobs=jobs).finished) == 2
-    for run in ("kappa-1_gamma-0_seed-0", "kappa-1_gamma-1_seed-0"):
+    for run in ("gamma-0_kappa-1_seed-0", "gamma-1_kappa-1_seed-0"):
         a, b = (load(f"{name}/{run}").network.state_dict() for name in ("one", "two"))
         assert all(torch.equal(a[key], b[key]) for key in a)
 
@@ -92,9 +92,9 @@ def test_laws_and_stencils_may_vary_in_a_grid():
 def test_a_folder_of_another_experiment_is_refused(here):
     words = grid("objective.gamma=0", "objective.kappa=1", "seed=0", "run_dir=grid")
     run_experiment(words)
-    with pytest.raises(RunFolderError, match=r"gamma-0_seed-0 has `objective.lamb=0.02`"):
+    with pytest.raises(RunFolderError, match=r"gamma-0_kappa-1_seed-0 has `objective.lamb=0.02`"):
         run_experiment([*words, "objective.lamb=0.5"])
-    assert run_experiment(words).runs[0].existed
+    assert run_experiment(words).runs[0].error is None
 
 
 @pytest.mark.parametrize(

@@ -184,8 +184,9 @@ def _submit(calls: list[Any], root: Path, parameters: dict[str, Any]) -> list[An
         import submitit  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ImportError("SLURM jobs need submitit: pip install submitit.") from None
-    executor = submitit.AutoExecutor(folder=root / "slurm")
-    executor.update_parameters(**parameters)
+    cluster = parameters.get("cluster")  # "local" tries the jobs on this machine
+    executor = submitit.AutoExecutor(folder=root / "slurm", cluster=cluster)
+    executor.update_parameters(**{k: v for k, v in parameters.items() if k != "cluster"})
     jobs = [executor.submit(_run, *call) for call in calls]
     log.info("Submitted %d jobs: %s", len(jobs), ", ".join(str(job.job_id) for job in jobs))
     return [_result(job) for job in jobs]
