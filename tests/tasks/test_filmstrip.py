@@ -11,7 +11,7 @@ from levyjepa.data.source import Source
 from levyjepa.data.video import MemoryVideo
 from levyjepa.models import Encoder, Encoding
 from levyjepa.tasks import Subject
-from levyjepa.tasks.builtin.filmstrip import COLUMNS, draw_film, make_film, relative_steps
+from levyjepa.tasks.builtin.filmstrip import COLUMNS, make_film, relative_steps
 from levyjepa.tasks.evaluate import evaluate
 
 PATCH = 4
@@ -70,13 +70,6 @@ def test_tokens_of_two_frames_show_the_first_of_each(at, column):
     (mark,) = film.marks or ()
     assert (mark.column, mark.leaves, mark.arrives) == (column, (12, 12), None)
     assert np.array_equal(film.frames[column], clip.frames[2 * column].movedim(0, -1))
-
-
-def test_films_of_several_encoders_share_their_frames():
-    film = make_film(JUMP.frames, relative_steps(means(JUMP.frames)[None])[0], JUMP, JUMP.masks)
-    one, two = draw_film(film), draw_film(film, film, labels=("without", "with"))
-    assert two.get_figheight() > one.get_figheight()
-    assert {axes.get_ylabel() for axes in two.axes} >= {"without", "with"}
 
 
 class Means(Encoder):

@@ -20,6 +20,7 @@ WIDTH = 7.6  # inches
 KEYS = 6  # names of colors in a line
 COLOR = "#2f8ac9"
 HEAT = mpl.colormaps["inferno"]
+OBJECTS = "#ffd84d", "#4dd2ff", "#ff6ad5", "#7dff6a", "#ff9a4d", "#b08cff"
 GRAY_VOID, TAB_GRAY = "#9a9a9a", "#7f7f7f"
 MORE = ("#14146e", "#ffffff", "#00e676", "#ffe14d", "#5c0038", "#7fdbff", "#4d3800", "#ffb3d1")
 MORE += ("#00574b", "#000000")
@@ -170,6 +171,19 @@ def paint(image: np.ndarray, ids: np.ndarray, colors: Sequence[str]) -> np.ndarr
     """Return a mask over its dimmed image; ids below 0 are gray."""
     table = 255 * np.array([to_rgb(color) for color in (*colors, GRAY_VOID)])
     return (0.7 * table[ids] + 0.3 * image.mean(2, keepdims=True)).astype(np.uint8)
+
+
+def draw_objects(axes: Axes, truth: np.ndarray | None, followed: np.ndarray | None) -> None:
+    """Outline true objects and tint followed ones, over an image that `axes` shows.
+
+    Both are ids (H, W), 0 for the background.
+    """
+    for number in np.unique([m for m in (truth, followed) if m is not None]):
+        color = OBJECTS[(int(number) - 1) % len(OBJECTS)]
+        if number and followed is not None:
+            axes.contourf(followed == number, [0.5, 2], colors=[color], alpha=0.35)
+        if number and truth is not None and (truth == number).any():
+            axes.contour(truth == number, [0.5], colors=[color], linewidths=0.9)
 
 
 def channels_last(images: Tensor) -> np.ndarray:

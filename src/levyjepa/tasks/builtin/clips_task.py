@@ -1,6 +1,6 @@
 """Clips whose scenes are known: digits, objects followed, and jumps in time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,22 +34,30 @@ SAMPLE = 5000  # scalar steps that the law is fitted to
 COVERED = 1 / 8  # of a token's pixels
 FILMS = 3, 1  # clips that are drawn, without and with a cut
 
+# Of tokens or frames: whether they jumped, the size of their step, the clip of each; all (n,).
+Detection = tuple[np.ndarray, np.ndarray, np.ndarray]
+
 CAPTION = (
     "Test clips in which digits jump. Top: true digits outlined, followed ones tinted. "
     "Middle: how far each token moves since the previous frame, as a share of nearly the largest "
     "step of this encoder on all test clips. Rings mark where a digit truly teleports, appears or "
     "vanishes: only there should tokens light up. Bars: the largest step into each frame."
 )
+ABSENT = "Over frames in which the object is absent: 1 without a pixel of it, else 0."
 QUESTIONS = {
-    "objects": "Jumps at objects",
-    "everywhere": "Jumps anywhere",
-    "frames": "Frames with a jump",
-}
-NOTES = {
-    "objects": "Tokens on an object that teleports, appears or vanishes, against tokens on one "
-    "that moves smoothly, by the size of a token's step in time.",
-    "everywhere": "All tokens, cuts included, by the size of a token's step in time.",
-    "frames": "Whether anything jumps in a frame, by its largest step of a token.",
+    "objects": (
+        "Jumps at objects",
+        "Tokens on an object that teleports, appears or vanishes, against tokens on one that moves "
+        "smoothly, by the size of a token's step in time.",
+    ),
+    "everywhere": (
+        "Jumps anywhere",
+        "All tokens, cuts included, by the size of a token's step in time.",
+    ),
+    "frames": (
+        "Frames with a jump",
+        "Whether anything jumps in a frame, by its largest step of a token.",
+    ),
 }
 
 
@@ -69,32 +77,19 @@ class KnownClips:
         return self.objects.shape[1] // self.tokens["tokens"].shape[1]
 
 
-@dataclass(frozen=True)
-class Detection:
-    """What is known of tokens or frames, the size of their step, and the clip that each is of."""
-
-    truth: np.ndarray  # (n,) bool
-    size: np.ndarray  # (n,)
-    clip: np.ndarray  # (n,)
-
-
 @register_task("clips", title="Clips with known scenes", needs=("scenes", "clips"), order=50)
 def clips(context: Context) -> list[Score]:
     """Digits segmented and recognized, objects followed, and jumps in time detected."""
     train, test = known_clips(context.train), known_clips(context.test)
     draws = resample(len(test.objects), context.seed)
     plain, with_cuts, followed = _follow(train.tokens["tokens"], test, context.seed)
-    scores = [
-        *_probes(_dense(train), _dense(test)),
-        *_tracking_scores("tracking", "", plain, draws),
-        *_tracking_scores(
-            "tracking_with_cuts", ", nothing propagated across cuts", with_cuts, draws
-        ),
-    ]
+    scores = _probes(_dense(train), _dense(test)) + _tracking_scores("tracking", "", plain, draws)
+    suffix = ", nothing propagated across cuts"
+    scores += _tracking_scores("tracking_with_cuts", suffix, with_cuts, draws)
     for name in test.tokens:
-        known, unseen = (step_sizes(split, name) for split in (train, test))
+        fitted, tested = (step_sizes(split, name) for split in (train, test))
         for question in QUESTIONS:
-            scores += _detection_scores(name, question, known[question], unseen[question], draws)
+            scores += _detection_scores(name, question, fitted[question], tested[question], draws)
     if context.subject.name != "pixels":
         _draw(context, followed)
     return scores
@@ -146,10 +141,6 @@ def step_sizes(clips: KnownClips, name: str) -> dict[str, Detection]:
     the other, or if the scene was cut there. Tokens that such an object covers by less are left
     out. Bounces are no jumps. "everywhere" takes all tokens, "objects" those that an object covers
     by an eighth, away from cuts, and "frames" the largest step of a row.
-
-    Args:
-        clips: Of a split.
-        name: "tokens" or "field".
     """
     tokens, several = clips.tokens[name], clips.frames_per_token
     size, grid = tokens.diff(dim=1).norm(dim=-1), (tokens.shape[2], tokens.shape[3])
@@ -170,45 +161,45 @@ def step_sizes(clips: KnownClips, name: str) -> dict[str, Detection]:
         "frames": (jumped.flatten(2).any(-1), size.amax((2, 3)), every),
     }
     return {
-        question: Detection(
-            true[taken].numpy(), values[taken].numpy(), taken.nonzero()[:, 0].numpy()
-        )
+        question: (true[taken].numpy(), values[taken].numpy(), taken.nonzero()[:, 0].numpy())
         for question, (true, values, taken) in questions.items()
     }
 
 
 def _detection_scores(
     name: str, question: str, train: Detection, test: Detection, draws: np.ndarray
-) -> Iterator[Score]:
+) -> list[Score]:
     """Average precision, and F1 at the threshold that is best on the training clips."""
-    if not (train.truth.any() and test.truth.any()):
-        return  # nothing jumps in the training clips or in the test clips
-    precision, recall, thresholds = precision_recall_curve(train.truth, train.size)
+    truth, size, clip = test
+    if not (train[0].any() and truth.any()):
+        return []  # nothing jumps in the training clips or in the test clips
+    precision, recall, thresholds = precision_recall_curve(*train[:2])
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    predicted = test.size >= thresholds[f1[:-1].argmax()]
-    chance, n = float(test.truth.mean()), len(test.truth)
-    of = "" if name == "tokens" else ", projected tokens"
-    yield Score(
-        f"jumps/{name}/{question}/average_precision",
-        float(average_precision_score(test.truth, test.size)),
-        average_precision_interval(test.truth, test.size, test.clip, draws),
-        n=n,
-        chance=chance,
-        title=f"{QUESTIONS[question]}, average precision{of}",
-        note=NOTES[question],
-        headline=(name, question) == ("tokens", "objects"),
-    )
-    yield Score(
-        f"jumps/{name}/{question}/f1",
-        float(f1_score(test.truth, predicted)),
-        ratio_interval(
-            2.0 * (predicted & test.truth), 1.0 * predicted + test.truth, test.clip, draws
+    predicted = size >= thresholds[f1[:-1].argmax()]
+    share, note = float(truth.mean()), QUESTIONS[question][1]
+    scores = []
+    for key, words, value, interval, chance in (
+        (
+            "average_precision",
+            "average precision",
+            average_precision_score(truth, size),
+            average_precision_interval(truth, size, clip, draws),
+            share,
         ),
-        n=n,
-        chance=2 * chance / (1 + chance),
-        title=f"{QUESTIONS[question]}, F1{of}",
-        note="At the threshold that is best on the training clips.",
-    )
+        (
+            "f1",
+            "F1",
+            f1_score(truth, predicted),
+            ratio_interval(2.0 * (predicted & truth), 1.0 * predicted + truth, clip, draws),
+            2 * share / (1 + share),
+        ),
+    ):
+        headline = (name, question, key) == ("tokens", "objects", "average_precision")
+        title = f"{QUESTIONS[question][0]}, {words}{', projected tokens' * (name == 'field')}"
+        key, value, n = f"jumps/{name}/{question}/{key}", float(value), len(truth)
+        scores.append(Score(key, value, interval, n, "%", chance, title, note, True, headline))
+        note = "At the threshold that is best on the training clips."
+    return scores
 
 
 def _dense(clips: KnownClips) -> Dense:
@@ -261,14 +252,12 @@ def _follow(
     tokens = test.tokens["tokens"]
     steps = train.diff(dim=1).flatten()
     sample = torch.randint(len(steps), (SAMPLE,), generator=torch.Generator().manual_seed(seed))
-    jump = None
+    jump = tokens.new_zeros(*test.objects.shape[:2], *tokens.shape[2:4])
     try:
         law = fit(steps[sample], Brownian(0.5) + CompoundPoisson(1.0, LaplaceJumps(1.0))).law
-    except ValueError:  # tokens never change
-        pass
-    else:
-        jump = tokens.new_zeros(*test.objects.shape[:2], *tokens.shape[2:4])
         jump[:, ::several] = step_probability(tokens, law)
+    except ValueError:  # tokens never change
+        jump = None
     for number, masks in enumerate(test.objects):
         repeated = tokens[number].repeat_interleave(several, 0)
         first = first_masks(masks)
@@ -284,39 +273,37 @@ def _follow(
 
 
 def _tracking_scores(
-    name: str, suffix: str, objects: Sequence[TrackedObject], draws: np.ndarray
-) -> Iterator[Score]:
+    name: str, suffix: str, objects: list[TrackedObject], draws: np.ndarray
+) -> list[Score]:
     if not objects:
-        return
-    found = Tracking(tuple(objects))
+        return []
+    found, n = Tracking(objects), len(objects)
     clip = np.array([int(one.sequence) for one in objects])
     means = np.array([one.j_and_f for one in objects])
     values, visible = (
         np.concatenate([getattr(one, key) for one in objects]) for key in ("values", "visible")
     )
     frames = clip.repeat([len(one.visible) for one in objects])
+    scores = []
 
-    def row(
+    def add(
         key: str, title: str, value: float, n: int, interval: Any = None, note: str = ""
-    ) -> Score:
+    ) -> None:
         headline = (name, key) == ("tracking", "visible")
-        title += suffix
-        return Score(
-            f"{name}/{key}", value, interval, n=n, title=title, note=note, headline=headline
-        )
+        about: Any = {"title": title + suffix, "note": note, "headline": headline}
+        scores.append(Score(f"{name}/{key}", value, interval, n, **about))
 
-    if found.visible is not None:
-        interval = ratio_interval(values * visible, visible, frames, draws)
-        note = "Over frames in which the object is visible."
-        yield row("visible", "J&F while visible", found.visible, int(visible.sum()), interval, note)
-    if found.absent is not None:
-        interval = ratio_interval(values * ~visible, ~visible, frames, draws)
-        note = "Over frames in which the object is absent: 1 without a pixel of it, else 0."
-        yield row("absent", "J&F while absent", found.absent, int((~visible).sum()), interval, note)
-    n = len(objects)
-    yield row("j_and_f", "J&F", found.j_and_f, n, ratio_interval(means, means**0, clip, draws))
-    yield row("j_mean", "J", found.region.mean, n)
-    yield row("f_mean", "F", found.contour.mean, n)
+    for key, value, at, note in (
+        ("visible", found.visible, visible, "Over frames in which the object is visible."),
+        ("absent", found.absent, ~visible, ABSENT),
+    ):
+        if value is not None:
+            interval = ratio_interval(values * at, at, frames, draws)
+            add(key, f"J&F while {key}", value, int(at.sum()), interval, note)
+    add("j_and_f", "J&F", found.j_and_f, n, ratio_interval(means, means**0, clip, draws))
+    add("j_mean", "J", found.region.mean, n)
+    add("f_mean", "F", found.contour.mean, n)
+    return scores
 
 
 def _draw(context: Context, followed: Tensor) -> None:
@@ -324,14 +311,8 @@ def _draw(context: Context, followed: Tensor) -> None:
     steps = relative_steps(test.tokens)
     for place, clip in enumerate(_films(test.scenes)):
         film = make_film(test.images[clip], steps[clip], test.scenes[clip], followed[clip])
-        first = place == 0
-        context.picture(
-            f"clip_{place + 1}",
-            draw_film(film),
-            "Where tokens jump in time" if first else "",
-            CAPTION if first else "",
-            headline=first,
-        )
+        title, caption = ("", "") if place else ("Where tokens jump in time", CAPTION)
+        context.picture(f"clip_{place + 1}", draw_film(film), title, caption, not place)
 
 
 def _films(scenes: Sequence[Any]) -> list[int]:
@@ -339,17 +320,16 @@ def _films(scenes: Sequence[Any]) -> list[int]:
 
     Those come first in which a digit is always visible and two jumps lie apart.
     """
-
-    def order(clip: int) -> tuple[bool, int]:
-        frames, masks = jumps[clip], scenes[clip].masks
-        apart = len(frames) == 2 and frames[1] - frames[0] > 1
-        return not (apart and bool(masks.flatten(1).any(1).all())), -len(frames)
-
-    kinds = [{event.kind for event in scene.events} for scene in scenes]
-    jumps = [
-        [event.frame for event in scene.events if event.kind not in ("bounce", "cut")]
-        for scene in scenes
+    ordered: dict[bool, list[tuple[bool, int, int]]] = {False: [], True: []}
+    for clip, scene in enumerate(scenes):
+        kinds = [event.kind for event in scene.events]
+        jumps = [event.frame for event in scene.events if event.kind not in ("bounce", "cut")]
+        if jumps:
+            apart = len(jumps) == 2 and jumps[1] - jumps[0] > 1
+            good = apart and bool(scene.masks.flatten(1).any(1).all())
+            ordered["cut" in kinds].append((not good, -len(jumps), clip))
+    return [
+        clip
+        for cut, number in ((False, FILMS[0]), (True, FILMS[1]))
+        for _, _, clip in sorted(ordered[cut])[:number]
     ]
-    ordered = sorted((i for i, frames in enumerate(jumps) if frames), key=order)
-    parts = [[i for i in ordered if ("cut" in kinds[i]) == cut] for cut in (False, True)]
-    return [i for part, number in zip(parts, FILMS, strict=True) for i in part[:number]]

@@ -1,7 +1,5 @@
 """Objects followed through annotated video sequences."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -10,11 +8,17 @@ from torch import Tensor
 from levyjepa.data.davis_layout import VideoSequence
 from levyjepa.tasks.context import Context
 from levyjepa.tasks.intervals import ratio_interval, resample
-from levyjepa.tasks.panels import GRAY, WIDTH, channels_last, evenly
+from levyjepa.tasks.panels import TEXT, WIDTH, channels_last, draw_objects, evenly
 from levyjepa.tasks.registry import register_task
 from levyjepa.tasks.score import Score
-from levyjepa.tasks.tracking import Tracking, first_masks, protocol_size, score, track
-from levyjepa.tasks.tracking.overlays import draw_objects
+from levyjepa.tasks.tracking import (
+    TrackedObject,
+    Tracking,
+    first_masks,
+    protocol_size,
+    score,
+    track,
+)
 
 CACHE = 1e9  # bytes of decoded frames that are kept for the next subject
 SEQUENCES, FRAMES = 3, 5  # in the picture
@@ -42,18 +46,13 @@ def tracking(context: Context) -> list[Score]:
     if not objects:
         raise ValueError("No sequence has an annotation of every frame, so none is scored.")
     _draw(context, rows)
-    return _scores(Tracking(tuple(objects)), context.seed)
+    return _scores(objects, context.seed)
 
 
 def _follow(context: Context, frames: Tensor, masks: dict[int, Tensor]) -> Tensor:
-    fixed = context.features.subjects[0].encoder.fixed_size
+    """Masks (T, H, W) of objects followed in frames, one by one or a clip at a time."""
+    fixed, clip = context.features.subjects[0].encoder.fixed_size, context.settings.frames
     size = protocol_size(frames.shape[-2:], context.patch_size) if fixed is None else fixed[-2:]
-    clip = context.settings.frames
-    return track(frames, masks, _encoder(context, clip), size=size, batch=clip or 8)
-
-
-def _encoder(context: Context, clip: int | None) -> Callable[[Tensor], Tensor]:
-    """From frames (n, 3, H, W) to tokens (n, h, w, C): one by one, or `clip` frames at a time."""
 
     def encode(frames: Tensor) -> Tensor:
         if clip is None:
@@ -63,7 +62,7 @@ def _encoder(context: Context, clip: int | None) -> Callable[[Tensor], Tensor]:
         repeated = tokens.float().repeat_interleave(clip // tokens.shape[1], 1)
         return repeated.flatten(0, 1)[: len(frames)]
 
-    return encode
+    return track(frames, masks, encode, size=size, batch=clip or 8)
 
 
 def _decode(context: Context, sequence: VideoSequence) -> Tensor:
@@ -76,31 +75,25 @@ def _decode(context: Context, sequence: VideoSequence) -> Tensor:
     return cache[sequence.name]
 
 
-def _scores(found: Tracking, seed: int) -> list[Score]:
+def _scores(objects: list[TrackedObject], seed: int) -> list[Score]:
+    found, n = Tracking(objects), len(objects)
     names = list(found.sequences)
-    values = np.array([one.j_and_f for one in found.objects])
-    sequence = np.array([names.index(one.sequence) for one in found.objects])
-    interval = ratio_interval(values, np.ones(len(values)), sequence, resample(len(names), seed))
-    n = len(values)
+    values = np.array([one.j_and_f for one in objects])
+    sequence = np.array([names.index(one.sequence) for one in objects])
+    interval = ratio_interval(values, np.ones(n), sequence, resample(len(names), seed))
     note = "Mean over objects of region similarity J and contour accuracy F, as DAVIS 2017."
     scores = [Score("j_and_f", found.j_and_f, interval, n, title="J&F", note=note, headline=True)]
-    measures = (("j", "J", found.region), ("f", "F", found.contour))
-    for name, letter, measure in measures:
-        recall = "Share of frames above one half."
-        decay = "How much it falls from the first quarter of a sequence to the last."
+    recall = "Share of frames above one half."
+    decay = "How much it falls from the first quarter of a sequence to the last."
+    for name, letter, measure in (("j", "J", found.region), ("f", "F", found.contour)):
+        title = f"{letter}, decay"
         scores += [
             Score(f"{name}_mean", measure.mean, n=n, title=letter),
             Score(f"{name}_recall", measure.recall, n=n, title=f"{letter}, recall", note=recall),
-            Score(
-                *(f"{name}_decay", measure.decay),
-                n=n,
-                title=f"{letter}, decay",
-                note=decay,
-                higher_is_better=False,
-            ),
+            Score(f"{name}_decay", measure.decay, None, n, "%", None, title, decay, False),
         ]
     for name, value in found.sequences.items():
-        n = sum(one.sequence == name for one in found.objects)
+        n = sum(one.sequence == name for one in objects)
         scores.append(Score(f"sequence/{name}", value, n=n, title=f"J&F, {name}"))
     return scores
 
@@ -110,7 +103,7 @@ def _draw(context: Context, rows: list[tuple[str, Tensor, Tensor, Tensor]]) -> N
     figure = Figure((WIDTH, len(rows) * (WIDTH / FRAMES * height / width + 0.25)), facecolor="none")
     cells = figure.subplots(len(rows), FRAMES, squeeze=False)
     for line, (name, frames, annotation, masks) in zip(cells, rows, strict=True):
-        line[0].set_title(name, fontsize=8, color=GRAY, loc="left")
+        line[0].set_title(name, loc="left", **TEXT)
         shown = torch.linspace(0, len(frames) - 1, FRAMES).round().long()
         for cell, t in zip(line, shown.tolist(), strict=True):
             cell.imshow(channels_last(frames[t]))

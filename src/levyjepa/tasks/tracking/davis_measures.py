@@ -2,11 +2,11 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
@@ -14,8 +14,6 @@ from levyjepa.checks import positive
 
 TOLERANCE = 0.008  # of the diagonal
 VOID = 255  # in masks of object ids: pixels that are not evaluated
-
-Array = TypeVar("Array", np.ndarray, Tensor)
 
 
 @dataclass(frozen=True)
@@ -51,65 +49,49 @@ class TrackedObject:
         return (self.region.mean + self.contour.mean) / 2
 
 
-@dataclass(frozen=True)
 class Tracking:
     """How well the objects of several sequences were followed; means are over objects.
 
     `visible` and `absent` are J&F over all frames in which an object is visible, and over those in
     which it is not; None without such frames. In a frame without the object, J&F is 1 if no pixel
     is labeled as the object, and 0 otherwise.
+
+    Args:
+        objects: One at least.
     """
 
-    objects: tuple[TrackedObject, ...]
-
-    @property
-    def region(self) -> FrameMeasure:
-        """J."""
-        return _mean([one.region for one in self.objects])
-
-    @property
-    def contour(self) -> FrameMeasure:
-        """F."""
-        return _mean([one.contour for one in self.objects])
-
-    @property
-    def j_and_f(self) -> float:
-        """Mean of J and F."""
-        return (self.region.mean + self.contour.mean) / 2
-
-    @property
-    def visible(self) -> float | None:
-        """J&F while the object is visible."""
-        return self._over(True)
-
-    @property
-    def absent(self) -> float | None:
-        """J&F while the object is absent."""
-        return self._over(False)
-
-    def _over(self, visible: bool) -> float | None:
-        values = np.concatenate([one.values[one.visible == visible] for one in self.objects])
-        return float(values.mean()) if len(values) else None
-
-    @property
-    def sequences(self) -> dict[str, float]:
-        """J&F of each sequence."""
-        values = defaultdict(list)
-        for one in self.objects:
-            values[one.sequence].append(one.j_and_f)
-        return {name: float(np.mean(numbers)) for name, numbers in values.items()}
+    def __init__(self, objects: Sequence[TrackedObject]) -> None:
+        if not objects:
+            raise ValueError("`objects` must hold at least one object, got none.")
+        self.objects = tuple(objects)
+        self.region, self.contour = (  # J, F
+            FrameMeasure(*np.mean([[m.mean, m.recall, m.decay] for m in measures], 0).tolist())
+            for measures in ([o.region for o in objects], [o.contour for o in objects])
+        )
+        self.j_and_f = (self.region.mean + self.contour.mean) / 2
+        values = np.concatenate([one.values for one in objects])
+        seen = np.concatenate([one.visible for one in objects])
+        self.visible, self.absent = (
+            float(part.mean()) if len(part) else None for part in (values[seen], values[~seen])
+        )
+        by_sequence = defaultdict(list)
+        for one in objects:
+            by_sequence[one.sequence].append(one.j_and_f)
+        self.sequences = {name: float(np.mean(some)) for name, some in by_sequence.items()}
 
 
-def region_similarity(annotation: Array, prediction: Array, void: Array | None = None) -> Array:
+def region_similarity(
+    annotation: np.ndarray, prediction: np.ndarray, void: np.ndarray | None = None
+) -> np.ndarray:
     """Return the Jaccard index J = |A ∩ P| / |A ∪ P| of each frame, 1 where both are empty.
 
     Args:
-        annotation: (T, H, W) bool, an array or a tensor.
+        annotation: (T, H, W) bool.
         prediction: The same.
         void: (T, H, W) bool, pixels that are not evaluated; None: all are.
 
     Returns:
-        (T,) float64, an array or a tensor as the annotation is.
+        (T,) float64.
 
     Raises:
         TypeError: Masks that are not bool.
@@ -117,25 +99,26 @@ def region_similarity(annotation: Array, prediction: Array, void: Array | None =
     """
     a, p = _check_masks(annotation, prediction, void)
     intersection, union = (a & p).sum((1, 2)), (a | p).sum((1, 2))
-    return _as(annotation, np.where(union == 0, 1.0, intersection / np.maximum(union, 1)))
+    return np.where(union == 0, 1.0, intersection / np.maximum(union, 1))
 
 
 def contour_accuracy(
-    annotation: Array, prediction: Array, void: Array | None = None, tolerance: float = TOLERANCE
-) -> Array:
+    annotation: np.ndarray,
+    prediction: np.ndarray,
+    void: np.ndarray | None = None,
+    tolerance: float = TOLERANCE,
+) -> np.ndarray:
     """Return the harmonic mean F of contour precision and recall of each frame.
 
     Precision is the share of the predicted contour within the tolerance of the annotated one,
     recall the reverse. F is 1 where neither mask has a contour, 0 where one has none.
 
     Args:
-        annotation: (T, H, W) bool, an array or a tensor.
-        prediction: The same.
-        void: (T, H, W) bool, pixels that are not evaluated; None: all are.
+        annotation, prediction, void: As of `region_similarity`.
         tolerance: As a fraction of the diagonal, rounded up to whole pixels.
 
     Returns:
-        (T,) float64, an array or a tensor as the annotation is.
+        (T,) float64.
 
     Raises:
         TypeError: Masks that are not bool.
@@ -152,7 +135,7 @@ def contour_accuracy(
     precision = _close(p, a, radius) / np.maximum(predicted, 1)
     recall = _close(a, p, radius) / np.maximum(annotated, 1)
     f = 2 * precision * recall / np.maximum(precision + recall, 1e-300)
-    return _as(annotation, np.where((annotated == 0) & (predicted == 0), 1.0, f))
+    return np.where((annotated == 0) & (predicted == 0), 1.0, f)
 
 
 def score(annotation: Tensor, prediction: Tensor, sequence: str = "") -> tuple[TrackedObject, ...]:
@@ -175,19 +158,16 @@ def score(annotation: Tensor, prediction: Tensor, sequence: str = "") -> tuple[T
             "`annotation` and `prediction` must both be (T, H, W), got "
             f"{tuple(annotation.shape)} and {tuple(prediction.shape)}."
         )
-    objects = []
-    for number in annotation.unique().tolist():
+    objects, (true, predicted) = [], (part.numpy(force=True) for part in (annotation, prediction))
+    for number in np.unique(true[:-2]).tolist():
         if number in (0, VOID):
             continue
-        first = int((annotation == number).flatten(1).any(1).int().argmax())
-        frames = slice(first + 1, -1)
-        masks = annotation[frames] == number, prediction[frames] == number
-        if len(masks[0]):
-            void = annotation[frames] == VOID
-            j, f = (m(*masks, void).numpy() for m in (region_similarity, contour_accuracy))
-            visible = (masks[0] & ~void).flatten(1).any(1).numpy()
-            measures = FrameMeasure.of(j), FrameMeasure.of(f)
-            objects.append(TrackedObject(sequence, number, *measures, (j + f) / 2, visible))
+        frames = slice((true == number).any((1, 2)).argmax() + 1, -1)
+        void = true[frames] == VOID
+        masks = true[frames] == number, predicted[frames] == number
+        j, f = (measure(*masks, void) for measure in (region_similarity, contour_accuracy))
+        measures, visible = (FrameMeasure.of(j), FrameMeasure.of(f)), masks[0].any((1, 2))
+        objects.append(TrackedObject(sequence, number, *measures, (j + f) / 2, visible))
     return tuple(objects)
 
 
@@ -209,31 +189,14 @@ def _close(points: np.ndarray, others: np.ndarray, radius: int) -> np.ndarray:
 
 
 def _check_masks(annotation: Any, prediction: Any, void: Any) -> tuple[np.ndarray, np.ndarray]:
-    masks = {"annotation": annotation, "prediction": prediction}
-    if void is not None:
-        masks["void"] = void
+    void = np.zeros_like(annotation) if void is None else void
+    masks = {"annotation": annotation, "prediction": prediction, "void": void}
     for name, mask in masks.items():
-        mask = mask.numpy(force=True) if isinstance(mask, Tensor) else np.asarray(mask)
         if mask.dtype != bool:
             raise TypeError(f"`{name}` must be bool, got {mask.dtype}.")
         if mask.ndim != 3 or 0 in mask.shape:
             raise ValueError(f"`{name}` must be (T, H, W), none of them 0, got {mask.shape}.")
-        shape = masks["annotation"].shape
-        if mask.shape != tuple(shape):
-            raise ValueError(
-                f"`{name}` must have the shape {tuple(shape)} of `annotation`, got {mask.shape}."
-            )
-        masks[name] = mask
-    evaluated = ~masks["void"] if "void" in masks else True
-    return masks["annotation"] & evaluated, masks["prediction"] & evaluated
-
-
-def _as(like: Any, values: np.ndarray) -> Any:
-    return torch.from_numpy(values) if isinstance(like, Tensor) else values
-
-
-def _mean(measures: list[FrameMeasure]) -> FrameMeasure:
-    if not measures:
-        raise ValueError("`objects` must hold at least one object, got none.")
-    table = np.array([[m.mean, m.recall, m.decay] for m in measures])
-    return FrameMeasure(*table.mean(0).tolist())
+        if mask.shape != annotation.shape:
+            shape = f"{annotation.shape} of `annotation`"
+            raise ValueError(f"`{name}` must have the shape {shape}, got {mask.shape}.")
+    return annotation & ~void, prediction & ~void

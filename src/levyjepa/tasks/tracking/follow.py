@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from levyjepa.checks import count
 from levyjepa.data.davis_layout import VideoSequence
 from levyjepa.tasks.tracking.davis_measures import Tracking, score
 from levyjepa.tasks.tracking.propagation import propagate
@@ -44,7 +43,6 @@ def track(
     Raises:
         ValueError: As `propagate`.
     """
-    count("batch", batch)
 
     def tokens() -> Iterator[Tensor]:
         for chunk in frames.split(batch):
@@ -100,4 +98,4 @@ def score_results(results: str | Path, sequences: Iterable[VideoSequence]) -> Tr
                 f"got {tuple(prediction.shape[1:])}."
             )
         objects += score(annotation, prediction, sequence.name)
-    return Tracking(tuple(objects))
+    return Tracking(objects)

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 
 import torch
@@ -16,6 +15,8 @@ from levyjepa.tasks.tracking.davis_measures import VOID
 
 TILE = 8  # tokens a side
 CUT = 0.9  # share of a frame's tokens that jump at a cut
+
+Frame = tuple[Tensor, Tensor]  # tokens (h, w, C) of unit length; labels (h, w, K), background first
 
 
 @torch.no_grad()
@@ -61,14 +62,13 @@ def propagate(
     Source:
         Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", ICCV 2021.
     """
-    count("last", last, least=0)
-    count("radius", radius, least=0)
-    count("top", top)
+    for name, value, least in (("last", last, 0), ("radius", radius, 0), ("top", top, 1)):
+        count(name, value, least)
     positive("temperature", temperature)
     ids = _ids(masks)
     size = masks[0].shape
-    with_masks: list[_Frame] = []
-    recent: deque[_Frame] = deque(maxlen=last)
+    with_masks: list[Frame] = []
+    recent: deque[Frame] = deque(maxlen=last)
     grid, predictions = None, []
     for t, features in enumerate(tokens):
         floating("tokens", features, 3, "(h, w, C) of each frame")
@@ -76,24 +76,26 @@ def propagate(
         if features.shape[:2] != grid:
             raise ValueError(f"`tokens` must all have the grid {grid}, got {features.shape[:2]}.")
         features = normalize(features.float(), dim=-1)
-        if jump is not None and _cut_at(t, jump, grid):
-            with_masks.clear()
-            recent.clear()
+        if jump is not None:
+            if jump.shape[1:] != grid or t >= len(jump):
+                shape = f"(T, {grid[0]}, {grid[1]}), T frames"
+                raise ValueError(f"`jump` must be {shape}, got {tuple(jump.shape)}.")
+            if is_cut(jump[t]):
+                with_masks.clear()
+                recent.clear()
+        labels, prediction = features.new_zeros(*grid, len(ids)), masks[0].new_zeros(size)
+        labels[..., 0] = 1
         if context := [*with_masks, *recent]:
             labels = _average(features, context, radius, top, temperature)
             prediction = _largest(labels, ids, size)
-        else:
-            labels = features.new_zeros(*grid, len(ids))
-            labels[..., 0] = 1
-            prediction = masks[0].new_zeros(size)
         if t in masks:
             mask = torch.where(masks[t] == VOID, 0, masks[t])
             prediction = torch.where(mask > 0, mask, prediction)
-            with_masks.append(_Frame(features, _with_mask(labels, mask, ids)))
-        elif last:
-            recent.append(_Frame(features, labels))
+            with_masks.append((features, _with_mask(labels, mask, ids)))
+        else:
+            recent.append((features, labels))
         predictions.append(prediction)
-    if late := sorted(set(masks) - set(range(len(predictions)))):
+    if late := [t for t in sorted(masks) if t not in range(len(predictions))]:
         raise ValueError(
             f"`masks` must be of frames below {len(predictions)}, got frame {late[0]}."
         )
@@ -127,8 +129,6 @@ def step_probability(tokens: Tensor, law: Law) -> Tensor:
     Returns:
         (..., T, h, w) in [0, 1].
     """
-    if tokens.ndim < 4:
-        raise ValueError(f"`tokens` must be (..., T, h, w, C), got {tuple(tokens.shape)}.")
     steps = tokens.diff(dim=-4)
     first = torch.zeros_like(tokens[..., :1, :, :, 0])
     if not steps.numel():
@@ -149,14 +149,6 @@ def is_cut(jump: Tensor) -> Tensor:
     return (jump > 0.5).float().mean((-2, -1)) >= CUT
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """A frame that labels are taken from."""
-
-    features: Tensor  # (h, w, C), of unit length
-    labels: Tensor  # (h, w, K), the background first
-
-
 def _with_mask(labels: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
     """Labels (h, w, K) with the objects of a mask (H, W), at the pixel in each token's middle."""
     small = interpolate(mask[None, None].float(), labels.shape[:2], mode="nearest-exact")[0, 0]
@@ -165,12 +157,11 @@ def _with_mask(labels: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
 
 
 def _average(
-    features: Tensor, context: Sequence[_Frame], radius: int, top: int, temperature: float
+    features: Tensor, context: Sequence[Frame], radius: int, top: int, temperature: float
 ) -> Tensor:
     """Labels (h, w, K) of a frame's tokens (h, w, C) from those of other frames."""
     height, width = features.shape[:2]
-    sources = torch.stack([frame.features for frame in context])
-    known = torch.stack([frame.labels for frame in context])
+    sources, known = (torch.stack(part) for part in zip(*context, strict=True))
     labels = torch.empty_like(known[0])
     for y, x in product(range(0, height, TILE), range(0, width, TILE)):
         tile = slice(y, y + TILE), slice(x, x + TILE)
@@ -194,18 +185,10 @@ def _near(tile: slice, around: slice, end: int, radius: int, device: torch.devic
 def _largest(labels: Tensor, ids: Tensor, size: torch.Size) -> Tensor:
     """The id of each pixel (H, W), of labels (h, w, K)."""
     maps = interpolate(labels.movedim(-1, 0)[None], size, mode="bilinear")[0]
-    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    spread = high - low
+    low = maps.amin((1, 2), keepdim=True)
+    spread = maps.amax((1, 2), keepdim=True) - low
     scaled = torch.where(spread > 0, (maps - low) / spread, maps)
-    return ids[scaled.max(0).indices.to(ids.device)].to(torch.uint8)
-
-
-def _cut_at(t: int, jump: Tensor, grid: Sequence[int]) -> bool:
-    if jump.ndim != 3 or tuple(jump.shape[1:]) != tuple(grid) or t >= len(jump):
-        raise ValueError(
-            f"`jump` must be (T, {grid[0]}, {grid[1]}), T frames, got {tuple(jump.shape)}."
-        )
-    return bool(is_cut(jump[t]))
+    return ids[scaled.argmax(0).to(ids.device)].to(torch.uint8)
 
 
 def _ids(masks: Mapping[int, Tensor]) -> Tensor:
