@@ -21,7 +21,7 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 from torchvision.transforms import v2
 
-from levyjepa.conf.schema import ViewsConfig
+from levyjepa.data import ViewsSettings
 from levyjepa.data.views import Crops, Photometric
 
 VIEWS, SIZE = 4, 128
@@ -60,7 +60,7 @@ def kornia_pipeline(images: list[Image.Image]) -> Callable[[list[Image.Image]], 
     """Crops as ours, colours by kornia over the batch."""
     import kornia.augmentation as K  # pyright: ignore[reportMissingImports]
 
-    crops = Crops(ViewsConfig(), SIZE)
+    crops = Crops(ViewsSettings(), SIZE)
     colours = K.AugmentationSequential(
         K.ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.8),
         K.RandomGrayscale(p=0.2),
@@ -106,7 +106,7 @@ def main() -> None:
     torch.manual_seed(0)
 
     images = photographs(options.images)
-    crops, colours = Crops(ViewsConfig(), SIZE), Photometric(ViewsConfig(), MEAN, STD)
+    crops, colours = Crops(ViewsSettings(), SIZE), Photometric(ViewsSettings(), MEAN, STD)
     views = cropped(crops, images)
     pipelines: dict[str, Callable[[], object]] = {
         "PIL, torchvision v2": lambda: pil(images),

@@ -23,6 +23,7 @@ RUN = [page for page in PAGES if page.name != "video.md"]  # has a test of its o
 @pytest.mark.parametrize("page", RUN, ids=lambda path: path.name)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
     names: dict = {}
     for block in re.findall(r"```python\n(.*?)```", text(page), re.DOTALL):
         exec(block, names)

@@ -116,8 +116,7 @@ def experiment(options: Namespace) -> int:
     for folder in result.finished:
         run_report(folder.path)
     comparison = result.comparison()
-    headlines = comparison[comparison["headline"].astype(bool)]
-    _print(markdown(headlines if len(headlines) else comparison))
+    _print(markdown(comparison.query("headline == True")))
     _print(f"report: {experiment_report(result.root)}")
     return 0 if len(result.finished) == len(result.runs) else 1
 

@@ -58,7 +58,7 @@ def test_void_and_what_is_beside_it_are_ignored():
     assert found.chance == 3 / 5
 
 
-@pytest.mark.parametrize("tolerance", [0.01, 0.1, 0.2])
+@pytest.mark.parametrize("tolerance", [0.01, 0.2])
 def test_curves_agree_with_distances_pixel_by_pixel(tolerance):
     draw = torch.Generator().manual_seed(0)
     masks = torch.randint(-1, 3, (3, 4, 5), generator=draw)

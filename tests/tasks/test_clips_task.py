@@ -22,6 +22,12 @@ BRIGHT = 50  # what an object's id is multiplied by in a frame
 Path = list[tuple[int, int] | None]
 
 
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch) -> None:
+    """Intervals of fewer draws take less time."""
+    monkeypatch.setattr("levyjepa.tasks.intervals.DRAWS", 100)
+
+
 def square_clip(paths: list[Path], events: tuple[DigitEvent, ...] = (), cut: int = 0) -> DigitClip:
     """Objects with a corner (y, x) in each frame; red is the object, green the scene."""
     masks = torch.zeros(len(paths[0]), SIDE, SIDE, dtype=torch.uint8)

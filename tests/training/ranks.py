@@ -9,8 +9,8 @@ from torch import nn
 
 from levyjepa.data import Rows, Source, open_source
 from levyjepa.training import compose
-from levyjepa.training.trainer import Loaders
 from levyjepa.training.module import LevyJEPA
+from levyjepa.training.trainer import Loaders
 
 BATCH = 12
 SETTINGS = (

@@ -12,9 +12,9 @@ from sklearn.datasets import load_sample_images
 from levyjepa.data import Images, Source, train_loader
 from levyjepa.objectives import LevyRegularizer
 from levyjepa.training import compose
-from levyjepa.training.trainer import Loaders
 from levyjepa.training.module import LevyJEPA, schedule
 from levyjepa.training.objective import build_objective, laws_of
+from levyjepa.training.trainer import Loaders
 
 
 def step(config, source, module: LevyJEPA | None = None) -> tuple[LevyJEPA, Trainer]:

@@ -12,9 +12,9 @@ from torch.utils.data import ConcatDataset
 
 from levyjepa.data import Images, normalize, test_loader
 from levyjepa.training import RunFolder, RunFolderError, load, train
-from levyjepa.training.trainer import Interrupted
 from levyjepa.training.loading import CheckpointError
 from levyjepa.training.module import Diverged, LevyJEPA
+from levyjepa.training.trainer import Interrupted
 
 
 def weights(path: str) -> dict:

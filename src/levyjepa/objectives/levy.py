@@ -16,8 +16,8 @@ from levyjepa.laws import (
     Law,
     Pinned,
 )
-from levyjepa.objectives.stencil_term import CELLS, POOLS, StencilTerm
 from levyjepa.objectives.directions import random_directions, random_rotation
+from levyjepa.objectives.stencil_term import CELLS, POOLS, StencilTerm
 
 
 class LevyRegularizer(nn.Module):

@@ -85,7 +85,7 @@ def diagnose_model(
 
 
 def write_diagnosis(diagnosis: Diagnosis, folder: Path) -> Path:
-    """Write `diagnosis.json`, `diagnosis.csv` and the page into a folder; return the page's path."""
+    """Write `diagnosis.json`, `diagnosis.csv` and the page into a folder; return the page."""
     files = RunFolder(folder)
     text = json.dumps(diagnosis.as_dict(), indent=1, default=str)
     files.write_text(folder / "diagnosis.json", text)

@@ -43,11 +43,11 @@ def dense(tokens, first, last, radius, top, temperature):
     return torch.stack(masks)
 
 
-@pytest.mark.parametrize(("last", "radius", "top"), [(7, 12, 5), (2, 3, 5), (3, 1, 20), (1, 9, 1)])
+@pytest.mark.parametrize(("last", "radius", "top"), [(7, 12, 5), (2, 3, 5), (1, 1, 20)])
 def test_tiles_agree_with_all_pairs(last, radius, top):
     random = torch.Generator().manual_seed(0)
-    tokens = torch.randn(11, 13, 21, 6, generator=random).double()
-    first = torch.randint(4, (13, 21), generator=random).to(torch.uint8)
+    tokens = torch.randn(6, 11, 19, 6, generator=random).double()
+    first = torch.randint(4, (11, 19), generator=random).to(torch.uint8)
     found = propagate(tokens, {0: first}, last=last, radius=radius, top=top, temperature=0.2)
     expected = dense(tokens, first, last, radius, top, 0.2)
     # single precision may break a near tie otherwise
