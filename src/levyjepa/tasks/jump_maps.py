@@ -83,17 +83,14 @@ def jump_pixels(
 ) -> Tensor:
     """Return the probability of a jump at each pixel, the largest of several stencils' maps.
 
-    box(2) is blind to a straight edge along an axis; lines see it. Each map is laid on the pixels
-    by bilinear interpolation between its positions. Under a law of many jumps, and with many
-    channels, it is 1 at most pixels; `increment_pixels` still ranks them.
+    box(2) is blind to a straight edge along an axis; lines see it. Under a law of many jumps, and
+    with many channels, it is 1 at most pixels; `increment_pixels` still ranks them.
 
     Args:
-        field: (B, h, w, C), projected patch tokens.
-        law: The law of the field's increments.
+        field, law: As of `jump_map`.
         size: Pixels (H, W) of the images.
-        stencils: Whose maps.
-        trained: The stencils that the prior trained; the increments of others are rescaled as
-            `jump_map` does.
+        stencils: Whose maps are interpolated to pixels.
+        trained: The stencils that the prior trained; `jump_map` rescales the others' increments.
 
     Returns:
         (B, H, W) in [0, 1].
@@ -104,18 +101,10 @@ def jump_pixels(
 def increment_pixels(
     field: Tensor, size: Sequence[int], stencils: Sequence[Stencil] = CORNERS_AND_EDGES
 ) -> Tensor:
-    """Return the norm of the increment at each pixel, in its stencil's root mean square.
+    """Return the norm of the increment at each pixel, (B, H, W), in its stencil's root mean square.
 
     It is `jump_pixels` without a law, and never saturates. With two lines, and tokens for a field,
     it is the tokens' gradient.
-
-    Args:
-        field: (B, h, w, C), patch tokens, projected or not.
-        size: Pixels (H, W) of the images.
-        stencils: The largest of their maps is taken.
-
-    Returns:
-        (B, H, W), at least 0.
     """
     return _largest(lambda stencil: increment_map(field, stencil), field, size, stencils)
 
@@ -131,16 +120,10 @@ def _largest(
 
 
 def lay(values: Tensor, stencil: Stencil, grid: Sequence[int], size: Sequence[int]) -> Tensor:
-    """Interpolate values at a stencil's positions to pixels.
+    """Interpolate values (B, h - a, w - b) at a stencil's positions to pixels (B, H, W).
 
-    Args:
-        values: (B, h - a, w - b), one for each position of a stencil of extent (a, b).
-        stencil: A position lies in the middle of its sites.
-        grid: Patches (h, w).
-        size: Pixels (H, W).
-
-    Returns:
-        (B, H, W), bilinear between positions, constant beyond the outermost.
+    Of a grid of (h, w) patches. A position lies in the middle of its sites; values are bilinear
+    between positions, constant beyond the outermost.
     """
     axes = []
     for axis, (patches, pixels) in enumerate(zip(grid, size, strict=True)):

@@ -167,28 +167,23 @@ def fit_probe(
         warnings.simplefilter("ignore", ConvergenceWarning)  # near the minimum is near enough
         splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y)
         parts = [(fit, out) for fit, out in splits if len(y[fit].unique()) > 1]
-        best = _search(x.numpy(), y.numpy(), parts[: 1 if len(x) >= MANY else folds])
-        model = _model(best).fit(x.numpy(), y.numpy())
-        return int((model.predict(x_test.numpy()) == y_test.numpy()).sum()), best
+        if not parts:
+            raise ValueError("`train` must have at least two classes with two images each.")
+        parts = parts[: 1 if len(x) >= MANY else folds]
+        n = sum(len(out) for _, out in parts)
+        best, best_score = STRENGTHS[0], 0.0
+        for c in STRENGTHS:
+            score = float(cross_val_score(_model(c), x.numpy(), y.numpy(), cv=parts).mean())
+            if score > best_score:
+                best, best_score = c, score
+            if score < best_score - 2 * math.sqrt(best_score * (1 - best_score) / n):
+                break
+        predicted = _model(best).fit(x.numpy(), y.numpy()).predict(x_test.numpy())
+    return int((predicted == y_test.numpy()).sum()), best
 
 
 def _model(c: float) -> Pipeline:
     return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=300, tol=1e-3))
-
-
-def _search(x: np.ndarray, y: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]]) -> float:
-    """The best C; `parts` are rows to fit and rows to score."""
-    if not parts:
-        raise ValueError("`train` must have at least two classes with two images each.")
-    n = sum(len(out) for _, out in parts)
-    best, best_score = STRENGTHS[0], 0.0
-    for c in STRENGTHS:
-        score = float(cross_val_score(_model(c), x, y, cv=parts).mean())
-        if score > best_score:
-            best, best_score = c, score
-        if score < best_score - 2 * math.sqrt(best_score * (1 - best_score) / n):
-            break
-    return best
 
 
 def few(labels: Tensor, wanted: float, key: Sequence[int]) -> list[int]:

@@ -8,7 +8,7 @@ from levyjepa.tasks.panels import Tile, channels_last, class_name, spread, tiles
 from levyjepa.tasks.registry import register_task
 
 IMAGES, NEIGHBORS = 10, 5
-SAME, OTHER = "#009e73", "#d55e00"
+FRAMES = "", "#d55e00", "#009e73"  # of images without a class, of another class, of the same
 
 
 @register_task("neighbors", title="Neighbors", needs=("images",), subjects=("trained",), order=15)
@@ -24,24 +24,21 @@ def neighbors(context: Context) -> None:
     rows, among = test.rows[chosen], train.rows[candidates]
     similarity = normalize(test.embedding[rows]) @ normalize(train.embedding[among]).T
     nearest = similarity.topk(min(NEIGHBORS, len(candidates))).indices
-    images, others = channels_last(test.images), channels_last(train.images)
-    columns = []
-    for place, row, near in zip(chosen, rows.tolist(), nearest, strict=True):
-        label = int(test.labels[row])
-        column = [Tile(images[place], class_name(context.source.classes, label))]
-        for n in near.tolist():
-            same = int(train.labels[among[n]]) == label
-            frame = "" if label < 0 else SAME if same else OTHER
-            column.append(Tile(others[candidates[n]], frame=frame))
-        columns.append(column)
-    agree = int((train.labels[among[nearest]] == test.labels[rows][:, None]).sum())
-    labeled = bool((test.labels[rows] >= 0).all())
+    images, others = channels_last(test.images[chosen]), channels_last(train.images[candidates])
+    labels = test.labels[rows]
+    names = [class_name(context.source.classes, label) for label in labels.tolist()]
+    layers = [[Tile(image, name) for image, name in zip(images, names, strict=True)]]
+    same = train.labels[among[nearest]] == labels[:, None]
+    marks = torch.where(labels[:, None] < 0, 0, 1 + same.long())
+    for near, mark in zip(nearest.T.tolist(), marks.T.tolist(), strict=True):
+        layers.append([Tile(others[n], frame=FRAMES[m]) for n, m in zip(near, mark, strict=True)])
+    agree = f"{int(same.sum())} of {nearest.numel()} neighbors have the image's class."
     context.picture(
         "neighbors",
         tiles(
-            list(zip(*columns, strict=True)),
+            layers,
             ["image", *(f"neighbor {n + 1}" for n in range(nearest.shape[1]))],
-            f"{agree} of {nearest.numel()} neighbors have the image's class." if labeled else "",
+            agree if (labels >= 0).all() else "",
         ),
         "Nearest neighbors",
         f"Test images, and below each the most similar of {len(candidates)} training images by "
