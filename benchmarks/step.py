@@ -76,7 +76,8 @@ def make_parts(config: Config, device: str) -> dict[str, Callable[[], None]]:
     levy = build_objective(config).to(device).levy
     assert levy is not None
     views = config.views.groups[0].count * config.data.batch_size
-    grid = network.encoder.grid(config.data.image_size)
+    size = config.data.image_size
+    grid = network.encoder.grid((size, size))
     tokens = torch.randn(views, *grid, network.encoder.width, device=device)
     tokens.requires_grad_()
     wide = config.model.patch_projection_dim
