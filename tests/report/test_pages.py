@@ -20,7 +20,7 @@ from levyjepa.report import (
     terminal,
     write_page,
 )
-from levyjepa.tasks.evaluate import Evaluation, Failure
+from levyjepa.tasks.evaluation import Evaluation, Failure
 from levyjepa.tasks.score import Picture, Score
 from levyjepa.training.comparison import compare, score_table
 from levyjepa.training.config import compose

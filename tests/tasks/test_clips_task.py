@@ -14,7 +14,7 @@ from levyjepa.data.source import Source
 from levyjepa.data.video import MemoryVideo
 from levyjepa.models import Encoder, Encoding
 from levyjepa.tasks import Subject
-from levyjepa.tasks.evaluate import Evaluation, evaluate
+from levyjepa.tasks.evaluation import Evaluation, evaluate
 
 SIDE, SQUARE, PATCH = 32, 8, 4  # pixels
 BRIGHT = 50  # what an object's id is multiplied by in a frame

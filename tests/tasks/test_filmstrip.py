@@ -12,7 +12,7 @@ from levyjepa.data.video import MemoryVideo
 from levyjepa.models import Encoder, Encoding
 from levyjepa.tasks import Subject
 from levyjepa.tasks.builtin.filmstrip import COLUMNS, make_film, relative_steps
-from levyjepa.tasks.evaluate import evaluate
+from levyjepa.tasks.evaluation import evaluate
 
 PATCH = 4
 

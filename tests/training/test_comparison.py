@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from levyjepa.tasks.evaluate import Evaluation
+from levyjepa.tasks.evaluation import Evaluation
 from levyjepa.tasks.score import Score
 from levyjepa.training.comparison import FIRST, cell_name, compare, score_table
 from levyjepa.training.config import compose

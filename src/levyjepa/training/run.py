@@ -20,7 +20,7 @@ from levyjepa.data.source import Source, open_source, prepared
 from levyjepa.models.pixels import PixelEncoder
 from levyjepa.settings import flat
 from levyjepa.tasks.context import Subject
-from levyjepa.tasks.evaluate import Evaluation, evaluate
+from levyjepa.tasks.evaluation import Evaluation, evaluate
 from levyjepa.tasks.score import Score
 from levyjepa.training.config import change_data, compose
 from levyjepa.training.loading import Trained, checkpoint_file, load, read_checkpoint

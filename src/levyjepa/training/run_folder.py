@@ -19,7 +19,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from levyjepa.settings import flat
-from levyjepa.tasks.evaluate import Evaluation, Failure
+from levyjepa.tasks.evaluation import Evaluation, Failure
 from levyjepa.tasks.score import Picture, Score
 from levyjepa.training.config import from_dict
 from levyjepa.training.settings import Config

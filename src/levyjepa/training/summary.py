@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from levyjepa.tasks.evaluate import Evaluation
+from levyjepa.tasks.evaluation import Evaluation
 from levyjepa.tasks.registry import TASKS
 from levyjepa.tasks.score import SUBJECTS, Score
 

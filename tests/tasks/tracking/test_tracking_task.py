@@ -10,7 +10,7 @@ from levyjepa.data.settings import DataSettings
 from levyjepa.data.source import Source
 from levyjepa.models import Encoder, Encoding
 from levyjepa.tasks import Subject
-from levyjepa.tasks.evaluate import evaluate
+from levyjepa.tasks.evaluation import evaluate
 from levyjepa.tasks.tracking import Tracking, first_masks, score, score_results, track
 
 ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
