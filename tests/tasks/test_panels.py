@@ -36,21 +36,6 @@ def test_the_largest_change_is_the_brightest_disc_at_its_corner(shape):
     assert middle == pytest.approx((0.06 + 0.94 / 4, 0.57 + 0.43 * 3 / 4), abs=0.03)
 
 
-@pytest.mark.parametrize(
-    ("image", "change", "message"),
-    [
-        (np.zeros((4, 4), np.uint8), np.ones((2, 2)), "`image` must be"),
-        (np.zeros((4, 4, 3)), np.ones((2, 2)), "`image` must be"),
-        (np.zeros((4, 4, 3), np.uint8), np.ones(2), "`change` must be"),
-        (np.zeros((4, 4, 3), np.uint8), -np.ones((2, 2)), "at least 0"),
-        (np.zeros((4, 4, 3), np.uint8), np.full((2, 2), np.nan), "finite"),
-    ],
-)
-def test_what_cannot_be_drawn_is_named(image, change, message):
-    with pytest.raises(ValueError, match=message):
-        draw_jumps(image, change)
-
-
 def test_masks_are_painted_in_their_class_s_color():
     colors = class_colors(30)
     assert len(set(colors)) == 19

@@ -111,19 +111,7 @@ def draw_jumps(image: np.ndarray, change: np.ndarray) -> Figure:
     Args:
         image: (H, W, 3) of uint8.
         change: (h, w), at least 0, at the inner corners of (h + 1) x (w + 1) patches.
-
-    Raises:
-        ValueError: A shape, a type or a change is not as above.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"`image` must be (H, W, 3) of uint8, got {image.shape} of {image.dtype}.")
-    if change.ndim != 2 or not change.size:
-        raise ValueError(f"`change` must be (h, w), got shape {change.shape}.")
-    if not ((change >= 0) & (change < np.inf)).all():
-        raise ValueError(
-            "`change` must be at least 0 and finite, got values from "
-            f"{change.min():g} to {change.max():g}."
-        )
     side = 3.3  # inches
     tall = side * max(0.5, min(2.0, image.shape[0] / image.shape[1]))
     figure = Figure((WIDTH, tall + 0.2), facecolor="none")
