@@ -26,6 +26,9 @@ def test_measures_agree_with_davis(shared_data: Path):
     for measure in (region_similarity, contour_accuracy):
         expected = reference[measure.__name__]
         assert np.abs(measure(*pair) - expected).max() < 1e-9
+        of_tensors = measure(*map(torch.from_numpy, pair))
+        assert isinstance(of_tensors, torch.Tensor)
+        assert np.array_equal(of_tensors, measure(*pair))
 
 
 def test_boxes_by_hand():

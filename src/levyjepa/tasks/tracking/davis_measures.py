@@ -4,9 +4,10 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
@@ -14,6 +15,8 @@ from levyjepa.checks import positive
 
 TOLERANCE = 0.008  # of the diagonal
 VOID = 255  # in masks of object ids: pixels that are not evaluated
+
+Array = TypeVar("Array", np.ndarray, Tensor)
 
 
 @dataclass(frozen=True)
@@ -80,18 +83,16 @@ class Tracking:
         self.sequences = {name: float(np.mean(some)) for name, some in by_sequence.items()}
 
 
-def region_similarity(
-    annotation: np.ndarray, prediction: np.ndarray, void: np.ndarray | None = None
-) -> np.ndarray:
+def region_similarity(annotation: Array, prediction: Array, void: Array | None = None) -> Array:
     """Return the Jaccard index J = |A ∩ P| / |A ∪ P| of each frame, 1 where both are empty.
 
     Args:
-        annotation: (T, H, W) bool.
+        annotation: (T, H, W) bool, an array or a tensor.
         prediction: The same.
         void: (T, H, W) bool, pixels that are not evaluated; None: all are.
 
     Returns:
-        (T,) float64.
+        (T,) float64, an array or a tensor as the annotation is.
 
     Raises:
         TypeError: Masks that are not bool.
@@ -99,15 +100,12 @@ def region_similarity(
     """
     a, p = _check_masks(annotation, prediction, void)
     intersection, union = (a & p).sum((1, 2)), (a | p).sum((1, 2))
-    return np.where(union == 0, 1.0, intersection / np.maximum(union, 1))
+    return _like(annotation, np.where(union == 0, 1.0, intersection / np.maximum(union, 1)))
 
 
 def contour_accuracy(
-    annotation: np.ndarray,
-    prediction: np.ndarray,
-    void: np.ndarray | None = None,
-    tolerance: float = TOLERANCE,
-) -> np.ndarray:
+    annotation: Array, prediction: Array, void: Array | None = None, tolerance: float = TOLERANCE
+) -> Array:
     """Return the harmonic mean F of contour precision and recall of each frame.
 
     Precision is the share of the predicted contour within the tolerance of the annotated one,
@@ -118,7 +116,7 @@ def contour_accuracy(
         tolerance: As a fraction of the diagonal, rounded up to whole pixels.
 
     Returns:
-        (T,) float64.
+        (T,) float64, an array or a tensor as the annotation is.
 
     Raises:
         TypeError: Masks that are not bool.
@@ -135,7 +133,7 @@ def contour_accuracy(
     precision = _close(p, a, radius) / np.maximum(predicted, 1)
     recall = _close(a, p, radius) / np.maximum(annotated, 1)
     f = 2 * precision * recall / np.maximum(precision + recall, 1e-300)
-    return np.where((annotated == 0) & (predicted == 0), 1.0, f)
+    return _like(annotation, np.where((annotated == 0) & (predicted == 0), 1.0, f))
 
 
 def score(annotation: Tensor, prediction: Tensor, sequence: str = "") -> tuple[TrackedObject, ...]:
@@ -189,14 +187,21 @@ def _close(points: np.ndarray, others: np.ndarray, radius: int) -> np.ndarray:
 
 
 def _check_masks(annotation: Any, prediction: Any, void: Any) -> tuple[np.ndarray, np.ndarray]:
-    void = np.zeros_like(annotation) if void is None else void
-    masks = {"annotation": annotation, "prediction": prediction, "void": void}
+    masks = {"annotation": annotation, "prediction": prediction}
+    masks |= {} if void is None else {"void": void}
     for name, mask in masks.items():
+        mask = mask.numpy(force=True) if isinstance(mask, Tensor) else np.asarray(mask)
+        masks[name] = mask
         if mask.dtype != bool:
             raise TypeError(f"`{name}` must be bool, got {mask.dtype}.")
         if mask.ndim != 3 or 0 in mask.shape:
             raise ValueError(f"`{name}` must be (T, H, W), none of them 0, got {mask.shape}.")
-        if mask.shape != annotation.shape:
-            shape = f"{annotation.shape} of `annotation`"
+        if mask.shape != masks["annotation"].shape:
+            shape = f"{masks['annotation'].shape} of `annotation`"
             raise ValueError(f"`{name}` must have the shape {shape}, got {mask.shape}.")
-    return annotation & ~void, prediction & ~void
+    valid = ~masks["void"] if "void" in masks else True
+    return masks["annotation"] & valid, masks["prediction"] & valid
+
+
+def _like(annotation: Any, values: np.ndarray) -> Any:
+    return torch.from_numpy(values) if isinstance(annotation, Tensor) else values
