@@ -351,7 +351,9 @@ def _unfinished(runs: Sequence[RunFolder]) -> list[str]:
         if not run.finished:
             epochs = run.metrics()["epoch"].max()
             done = 0 if pd.isna(epochs) else int(epochs) + 1
-            names.append(f"{_name(run)} ({done} of {run.config.trainer.max_epochs} epochs logged)")
+            text = f"{done} of {run.config.trainer.max_epochs} epochs logged"
+            owner = f", in use by {run.owner}" if run.owner else ""
+            names.append(f"{_name(run)} ({text}{owner})")
     return [f"Not evaluated, so without scores: {', '.join(names)}."] if names else []
 
 

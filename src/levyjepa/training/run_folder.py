@@ -226,24 +226,29 @@ class RunFolder:
             RunFolderError: Another process has it; its host and process id are named.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        path = self.path / ".lock"
-        owner = self.path / ".owner.json"
         try:
-            with FileLock(path, timeout=0, is_singleton=False):
-                me = {"host": socket.gethostname(), "pid": os.getpid()}
+            with FileLock(self.path / ".lock", timeout=0, is_singleton=False):
+                me = {"pid": os.getpid(), "host": socket.gethostname()}
                 job = os.environ.get("SLURM_JOB_ID")
-                self.write_text(owner, json.dumps(me | ({"job": job} if job else {})))
+                self.write_text(self._owner, json.dumps(me | ({"job": job} if job else {})))
                 try:
                     yield
                 finally:
-                    owner.unlink(missing_ok=True)
+                    self._owner.unlink(missing_ok=True)
         except Timeout as error:
-            try:
-                found = json.loads(owner.read_text("utf-8"))
-                who = f"process {found['pid']} on {found['host']}"
-            except (OSError, ValueError, KeyError):
-                who = "another process"
-            raise RunFolderError(f"{self.path} is in use by {who}.") from error
+            owner = self.owner or "another process"
+            raise RunFolderError(f"{self.path} is in use by {owner}.") from error
+
+    @property
+    def owner(self) -> str:
+        """The process that locked the folder last and has not left it, as far as is known."""
+        try:
+            found = json.loads(self._owner.read_text("utf-8"))
+            return f"process {found['pid']} on {found['host']}"
+        except FileNotFoundError:
+            return ""
+        except (OSError, ValueError, KeyError):
+            return "another process"
 
     def other_setting(
         self, settings: Mapping[str, Any], but: Sequence[str] = ()
@@ -261,6 +266,10 @@ class RunFolder:
             if mine != other:
                 return key, mine, other
         return None
+
+    @property
+    def _owner(self) -> Path:
+        return self.path / ".owner.json"
 
     def _evaluation(self, name: str) -> Path:
         stem = re.sub(r"[^\w.+-]+", "-", name)
