@@ -55,7 +55,7 @@ def test_experiments_hold_the_original_hyper_parameters(name, kappa, rate, lr, p
 def test_data_chooses_a_model_and_views_that_fit_unless_told_otherwise():
     assert compose([]).model.patch_size == 4
     assert compose(["data=imagenette"]).model.name == "vit_small_patch8_224"
-    assert compose(["experiment=demo"]).model.patch_size == 4
+    assert compose(["experiment=demo"]).model.patch_size == 8
     assert compose(["data=imagenette", "model=tiny"]).model.patch_size == 4
     assert compose(["model.overrides.depth=2"]).model.overrides["depth"] == 2
     law = "Brownian(sigma=1.0) + CompoundPoisson(rate=1.0, jumps=GaussianJumps(sigma=2.0))"
