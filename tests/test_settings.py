@@ -179,7 +179,7 @@ def test_a_wrong_setting_is_named(words, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("data=moving_digits views=lejepa", "`views=lejepa` is for images, .*gives video"),
+        ("data=moving_digits views=lejepa", "`views=lejepa` is for images, .*gives clips"),
         (
             "data=hub data.path=x data.frames=8",
             "`views=lejepa` is for images, .* choose views=clips",

@@ -1,3 +1,4 @@
+from levyjepa.api import train as train
 from levyjepa.data.registry import register_source as register_source
 from levyjepa.ecf import Null as Null
 from levyjepa.ecf import Quadrature as Quadrature
@@ -40,6 +41,7 @@ from levyjepa.laws import LaplaceJumps as LaplaceJumps
 from levyjepa.laws import Law as Law
 from levyjepa.laws import NormalInverseGaussian as NormalInverseGaussian
 from levyjepa.laws import Pinned as Pinned
+from levyjepa.laws import Positive as Positive
 from levyjepa.laws import Scaled as Scaled
 from levyjepa.laws import ScaledJumps as ScaledJumps
 from levyjepa.laws import Stable as Stable
@@ -58,6 +60,5 @@ from levyjepa.objectives import VideoRegularizer as VideoRegularizer
 from levyjepa.objectives import invariance as invariance
 from levyjepa.tasks.registry import register_task as register_task
 from levyjepa.training.loading import load as load
-from levyjepa.training.run import train as train
 
 __version__: str

@@ -65,21 +65,19 @@ def train(options: Namespace) -> int:
     if options.settings:
         _print(describe(config))
         return 0
-    from lightning.pytorch.utilities import rank_zero_only
-
-    from levyjepa.report import run_report, terminal
-    from levyjepa.training.run import train
+    from levyjepa.api import train
+    from levyjepa.training.run import is_first_rank
 
     run = train(config)
-    if rank_zero_only.rank > 0:
+    if not is_first_rank():
         return 0
     if run.existed:
         _say(f"{run.folder.path} was finished before; nothing was trained.")
     if run.folder.finished:
-        _print(terminal(run.evaluation))
+        _print(run.summary())
     else:
         _say("Not evaluated; the same command with trainer.evaluate=true does it.")
-    _print(f"report: {run_report(run.folder.path)}")
+    _print(f"report: {run.folder.report}")
     return 0
 
 
@@ -131,12 +129,15 @@ def experiment(options: Namespace) -> int:
 )
 def evaluate(options: Namespace) -> int:
     """Evaluate a run or a checkpoint."""
-    from levyjepa.report import terminal
+    from levyjepa.report import run_report, terminal
     from levyjepa.training.run import evaluate_run
+    from levyjepa.training.run_folder import RunFolder
 
     evaluation, path = evaluate_run(options.run, options.words, tasks=options.task)
-    _print(terminal(evaluation))
+    _print(terminal(evaluation.of(options.task)))
     _print(f"written: {path}")
+    if (run := RunFolder(path.parent)).evaluation_file == path:
+        _print(f"report: {run_report(run.path)}")
     return 1 if evaluation.failures else 0
 
 
@@ -164,7 +165,7 @@ def embed(options: Namespace) -> int:
 
     files = [word for word in options.words if "=" not in word or Path(word).is_file()]
     words = [word for word in options.words if word not in files]
-    if files and any(word.startswith(("data=", "data.path=")) for word in words):
+    if files and words:
         raise ValueError(f"Give either images or a data set, got {files[0]} and {words[0]}.")
     trained = load(options.run)
     data = change_data(trained.config, words).data

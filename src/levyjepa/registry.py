@@ -2,12 +2,14 @@
 
 import logging
 import pkgutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -137,11 +139,18 @@ def load_plugins() -> None:
 def import_plugin(module: str) -> None:
     """Import a module that registers something, as `levyjepa --plugin MODULE` does.
 
+    Args:
+        module: Its name, also of one in the current folder, or the path of a .py file.
+
     Raises:
         ImportError: It can't be imported.
     """
+    path = Path(module)
+    folder = str(path.parent.resolve() if path.suffix == ".py" else Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
     try:
-        import_module(module)
+        import_module(path.stem if path.suffix == ".py" else module)
     except Exception as error:
         raise ImportError(
             f"The plugin {module} failed to import: {type(error).__name__}: {error}"

@@ -8,6 +8,7 @@ from levyjepa.laws.independent import IndependentCoordinates
 from levyjepa.laws.laplace import LaplaceJumps
 from levyjepa.laws.law import Law, Sum
 from levyjepa.laws.normal_inverse_gaussian import NormalInverseGaussian
+from levyjepa.laws.parametric import Positive
 from levyjepa.laws.poisson import CompoundPoisson, Jumps
 from levyjepa.laws.scale import Pinned, Scaled, ScaledJumps
 from levyjepa.laws.stable import Stable
@@ -25,6 +26,7 @@ __all__ = [
     "Law",
     "NormalInverseGaussian",
     "Pinned",
+    "Positive",
     "Scaled",
     "ScaledJumps",
     "Stable",

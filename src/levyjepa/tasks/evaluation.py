@@ -46,6 +46,16 @@ class Evaluation:
         found = (s for s in self.scores if s.key == key and s.subject == subject)
         return next(found, None)
 
+    def of(self, tasks: Sequence[str] | None) -> "Evaluation":
+        """Return what belongs to some tasks; None: everything."""
+        if tasks is None:
+            return self
+        return Evaluation(
+            [score for score in self.scores if score.task in tasks],
+            [picture for picture in self.pictures if picture.task in tasks],
+            [failure for failure in self.failures if failure.task in tasks],
+        )
+
     def headlines(self) -> list[Score]:
         """Return the main score of each task, of the trained encoder."""
         return [score for score in self.scores if score.headline and score.subject == "trained"]

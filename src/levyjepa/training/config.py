@@ -146,11 +146,13 @@ def _compose(chosen: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, 
         raise ConfigError("`experiment` settings need a preset, such as `experiment=demo`.")
     _set(settings, values)
     kind = "images" if settings["data"].get("frames") is None else "video"
+    why = f"with data.frames={settings['data'].get('frames')} gives clips"
+    why = why if kind == "video" else "gives images"
     for group in ("model", "views"):
         if (own := _preset(group, chosen[group]).get("kind", kind)) != kind:
             fits = [n for n in presets(group) if _preset(group, n).get("kind", kind) == kind]
             raise ConfigError(
-                f"`{group}={chosen[group]}` is for {own}, and data={chosen['data']} gives {kind}; "
+                f"`{group}={chosen[group]}` is for {own}, and data={chosen['data']} {why}; "
                 f"choose {group}={' or '.join(fits)}."
             )
     return settings

@@ -28,6 +28,7 @@ from levyjepa.training.module import LevyJEPA
 from levyjepa.training.progress import show_stages
 from levyjepa.training.run_folder import RunFolder, RunFolderError
 from levyjepa.training.settings import Config
+from levyjepa.training.summary import terminal
 from levyjepa.training.trainer import Interrupted, fit, stop_on_signal
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,10 @@ class Run:
         """Every score, of the trained encoder, of the untrained one and of raw pixels."""
         return self.evaluation.scores
 
+    def summary(self) -> str:
+        """Return a table of the scores as text."""
+        return terminal(self.evaluation)
+
     @cached_property
     def encoder(self) -> Trained:
         """The trained encoder with its preprocessing."""
@@ -105,10 +110,11 @@ def train(
         Interrupted: A signal asked to stop; a checkpoint is written.
     """
     config = settings if isinstance(settings, Config) else compose(list(settings))
-    folder = RunFolder(config.run_dir or _new_folder(config))
-    _check_folder(folder, config)
-    if folder.finished:
-        return Run(folder, existed=True)
+    folder = RunFolder(config.run_dir) if config.run_dir else None
+    if folder is not None:
+        _check_folder(folder, config)
+        if folder.finished:
+            return Run(folder, existed=True)
     data = open_source(config.data) if source is None else prepared(source, config.data)
     assert data.mean is not None
     assert data.std is not None
@@ -116,7 +122,8 @@ def train(
     train_loader(data, config.data, config.views, config.seed, 0, ranks)  # or it says why not
     seed_everything(config.seed, workers=True, verbose=False)
     module = LevyJEPA(config, data.classes, data.mean, data.std, encoder)
-    if rank_zero_only.rank > 0:
+    folder = folder or RunFolder(_new_folder(config))
+    if not is_first_rank():
         _fit(module, data, folder, callbacks, loggers)
         return Run(folder)
     with folder.lock():
@@ -128,6 +135,11 @@ def train(
         if config.trainer.evaluate:
             _evaluate(module, data, folder, device, baselines)
     return Run(folder)
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the one that writes, of several that train together."""
+    return rank_zero_only.rank == 0
 
 
 def evaluate_run(

@@ -39,7 +39,8 @@ class ViTEncoder(PooledEncoder):
             hint = f" Near it: {', '.join(near)}." if near else ""
             raise ValueError(
                 f"`name` must be a ViT of timm, a registered encoder ({', '.join(ours)}), "
-                f"or a folder or hub id, OWNER/MODEL, of transformers, got {name!r}.{hint}"
+                f"or a folder or hub id, OWNER/MODEL, of transformers, got {name!r}.{hint} "
+                "An encoder of your own must be registered first, as `--plugin MODULE` does."
             )
         size = pair(image_size)
         overrides |= {"img_size": size, "drop_path_rate": drop_path}

@@ -76,9 +76,10 @@ def jumps(context: Context) -> list[Score]:
             "Share of patch corners whose probability of a jump is above one half.",
         ),
     ):
-        n, chance, value = probability.numel(), expected_jumps(law), likely.mean().item()
-        note += " Chance is the share of corners at which the law jumps."
-        scores.append(Score(name, value, None, n, "%", chance, title, note, None))
+        if (expected := expected_jumps(law)) is not None:
+            note += f" Under the law, {100 * expected:.1f} % of corners jump."
+        n, value = probability.numel(), likely.mean().item()
+        scores.append(Score(name, value, None, n, "%", None, title, note, None))
     return scores
 
 
