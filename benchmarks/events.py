@@ -377,7 +377,7 @@ def compare(material: Material, data: Path, seeds: range) -> None:
 
 
 def one_film(material: Material, seeds: range) -> None:
-    """Print what is found in all sequences in a row, in which the law is fitted again and again."""
+    """Print the scores on all sequences joined into one video; the law is refitted along it."""
     images, changes, length = [], [], 0
     order = [(seed, number) for seed in seeds for number in range(len(KINDS))]
     for seed, number in order:

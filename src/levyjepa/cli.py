@@ -161,7 +161,7 @@ def embed(options: Namespace) -> int:
     from levyjepa.data.source import open_source
     from levyjepa.training.config import change_data
     from levyjepa.training.embedding import embed
-    from levyjepa.training.loading import load
+    from levyjepa.training.loading import device_of, load
 
     files = [word for word in options.words if "=" not in word or Path(word).is_file()]
     words = [word for word in options.words if word not in files]
@@ -169,7 +169,7 @@ def embed(options: Namespace) -> int:
         raise ValueError(f"Give either images or a data set, got {files[0]} and {words[0]}.")
     trained = load(options.run)
     data = change_data(trained.config, words).data
-    arrays: Any = embed(trained, files or open_source(data), data, options.tokens, _device())
+    arrays: Any = embed(trained, files or open_source(data), data, options.tokens, device_of())
     options.out.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(options.out / "embeddings.npz", **arrays)
     shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
@@ -189,6 +189,7 @@ def jumps(options: Namespace) -> int:
     """Draw where tokens jump."""
     import numpy as np
 
+    from levyjepa.data.views import normalize
     from levyjepa.tasks.jump_maps import expected_jumps, increment_map, jump_map
     from levyjepa.tasks.panels import draw_jumps
     from levyjepa.training.loading import load, read_whole_patches, require_images
@@ -197,7 +198,7 @@ def jumps(options: Namespace) -> int:
     images = [read_whole_patches(path, trained) for path in options.images]
     options.out.mkdir(parents=True, exist_ok=True)
     for path, image in zip(options.images, images, strict=True):
-        field = trained.field(_normalized(image[None], trained))
+        field = trained.field(normalize(image[None], trained.mean, trained.std))
         rescale = trained.config.objective.gamma == 0
         np.save(options.out / f"{path.stem}.npy", jump_map(field, trained.law, rescale)[0].numpy())
         figure = draw_jumps(image.permute(1, 2, 0).numpy(), increment_map(field)[0].numpy())
@@ -404,15 +405,15 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"levyjepa {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, each in COMMANDS.items():
+    for name, entry in COMMANDS.items():
         sub = commands.add_parser(
             name,
-            help=each.help.split(". ")[0].rstrip("."),
-            description=each.help,
-            epilog=f"Example: {each.example}",
+            help=entry.help.split(". ")[0].rstrip("."),
+            description=entry.help,
+            epilog=f"Example: {entry.example}",
             parents=[common],
         )
-        for names, options in each.arguments:
+        for names, options in entry.arguments:
             sub.add_argument(*names, **options)
     return parser
 
@@ -456,18 +457,6 @@ def _again(options: Namespace, words: list[str], interruption: KeyboardInterrupt
     return shlex.join(["levyjepa", *words])
 
 
-def _normalized(images: Any, trained: Any) -> Any:
-    from levyjepa.data.views import normalize
-
-    return normalize(images, trained.mean, trained.std)
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _numbers(text: str | None) -> list[int] | None:
     if text is None:
         return None
@@ -478,10 +467,10 @@ def _numbers(text: str | None) -> list[int] | None:
 
 
 def _print(text: str) -> None:
-    """Print a result."""
+    """Print a result to stdout."""
     sys.stdout.write(f"{text}\n")
 
 
 def _say(text: str) -> None:
-    """Print what is no result."""
+    """Print a message to stderr."""
     sys.stderr.write(f"{text}\n")

@@ -1,4 +1,4 @@
-"""Raw pixels in the place of an encoder, as a baseline."""
+"""A baseline: raw pixels as patch tokens."""
 
 import math
 from collections.abc import Sequence

@@ -5,8 +5,6 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-
 from levyjepa.data.source import open_source
 from levyjepa.diagnose import STENCILS, Diagnosis, diagnose, read_fields, sample_images
 from levyjepa.lattice import parse_stencils
@@ -14,7 +12,7 @@ from levyjepa.models.frozen import load_frozen
 from levyjepa.report.page import Section, write_page
 from levyjepa.settings import ConfigError
 from levyjepa.training.config import change_data, compose
-from levyjepa.training.loading import load, require_images
+from levyjepa.training.loading import device_of, load, require_images
 from levyjepa.training.run_folder import RunFolder
 
 
@@ -69,8 +67,7 @@ def diagnose_model(
         projection, random, size = None, frozen.random, frozen.image_size
     source = open_source(data)
     images = sample_images(source, size, number, config.seed)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    fields = read_fields(encoder, images, mean, std, layers, device, projection)
+    fields = read_fields(encoder, images, mean, std, layers, device_of(), projection)
     result = diagnose(
         fields,
         chosen,

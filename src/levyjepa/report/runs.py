@@ -88,7 +88,7 @@ class _Group:
 
     data: str
     cells: dict[str, list[RunFolder]]
-    found: pd.DataFrame
+    summary: pd.DataFrame
     settings: pd.DataFrame  # a row for each run
 
     @property
@@ -98,7 +98,7 @@ class _Group:
 
 def _groups(runs: Sequence[RunFolder], alone: bool = False) -> list[_Group]:
     names, about, scores = run_names(runs), run_table(runs), score_table(runs)
-    found = standing(scores) if alone else compare(scores)
+    summary = standing(scores) if alone else compare(scores)
     groups = []
     for data, rows in about.groupby("data", sort=False):
         cells: dict[str, list[RunFolder]] = {}
@@ -108,7 +108,7 @@ def _groups(runs: Sequence[RunFolder], alone: bool = False) -> list[_Group]:
         settings = settings.loc[
             :, [c == "seed" or settings[c].nunique(dropna=False) > 1 for c in settings]
         ]
-        groups.append(_Group(str(data), cells, found[found["data"] == data], settings))
+        groups.append(_Group(str(data), cells, summary[summary["data"] == data], settings))
     return groups
 
 
@@ -119,7 +119,7 @@ def _compare(paths: Sequence[str | Path], out: Path, title: str) -> Path:
     for group in groups:
         on.setdefault(_cells(group), []).append(group.data)
     lead = "; ".join(f"{cells} on {' and '.join(data)}" for cells, data in on.items())
-    if not any((group.found["kind"] == "difference").any() for group in groups) and len(runs) > 1:
+    if not any((group.summary["kind"] == "difference").any() for group in groups) and len(runs) > 1:
         warnings.append("No two settings share a seed and a score, so nothing is compared.")
     return _write(out, title, f"{lead}.", groups, NOTE, warnings)
 
@@ -154,7 +154,7 @@ def _write(
 ) -> Path:
     runs = [run for group in groups for run in group.runs]
     warnings = [*warnings, *_unfinished(runs), *_failures(runs)]
-    overview = _overview([group.found for group in groups])
+    overview = _overview([group.summary for group in groups])
     sections = [Section(table=overview, note=note)] if len(overview) else []
     if len(groups) == 1:
         sections += _sections(groups[0])
@@ -169,7 +169,7 @@ def _write(
 
 def _overview(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The main scores of each data set: two means, their difference, n and a verdict."""
-    mains = [_main(found) for found in parts if len(found)]
+    mains = [_main(summary) for summary in parts if len(summary)]
     compared = [_pairs(main) for main in mains]
     same = all(pairs == compared[0] for pairs in compared) and sum(map(len, compared[:1])) == 1
     heads = compared[0][0] if same else HEADS
@@ -192,22 +192,22 @@ def _overview(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(tables).fillna("") if tables else pd.DataFrame()
 
 
-def _main(found: pd.DataFrame) -> pd.DataFrame:
+def _main(summary: pd.DataFrame) -> pd.DataFrame:
     """Headlines, or each task's first score; of their differences those along gamma, if any."""
-    first = found["headline"].astype(bool)
-    first = first if first.any() else ~found.duplicated("task")
-    main: Any = found[found["key"].isin(found.loc[first, "key"])]
+    first = summary["headline"].astype(bool)
+    first = first if first.any() else ~summary.duplicated("task")
+    main: Any = summary[summary["key"].isin(summary.loc[first, "key"])]
     along = main["side"] == "gamma"
     return main[(main["kind"] == "mean") | along] if along.any() else main
 
 
-def _pairs(found: pd.DataFrame) -> list[tuple[str, str]]:
-    rows = found[found["kind"] == "difference"].drop_duplicates(["cell", "base"])
+def _pairs(summary: pd.DataFrame) -> list[tuple[str, str]]:
+    rows = summary[summary["kind"] == "difference"].drop_duplicates(["cell", "base"])
     return list(zip(rows["cell"], rows["base"], strict=True))
 
 
 def _against(
-    found: pd.DataFrame,
+    summary: pd.DataFrame,
     names: dict[str, str],
     heads: tuple[str, str] = HEADS,
     columns: Sequence[str] = ("difference", "n", "verdict"),
@@ -215,14 +215,14 @@ def _against(
     """Two means and `columns` of their difference; grouped by score if several cells are compared.
 
     Args:
-        found: A comparison over the same data.
+        summary: A comparison over the same data.
         names: What to call scores.
         heads: Of the columns of a cell and of what it is compared with.
         columns: Of `difference_table`.
     """
-    means = found[(found["subject"] == "trained") & (found["kind"] == "mean")]
+    means = summary[(summary["subject"] == "trained") & (summary["kind"] == "mean")]
     entries = {(row.key, row.cell): entry(row) for row in means.itertuples()}
-    differences = found[found["kind"] == "difference"]
+    differences = summary[summary["kind"] == "difference"]
     if differences.empty:
         index = [f"{names[key]}\n{cell}" for key, cell in entries]
         return pd.DataFrame({heads[0]: list(entries.values())}, index=index)
@@ -232,7 +232,7 @@ def _against(
         heads[0]: [entries[row.key, row.cell] for row in rows],
     }
     texts |= difference_table(differences)[list(columns)].to_dict("list")
-    if len(_pairs(found)) == 1:
+    if len(_pairs(summary)) == 1:
         return pd.DataFrame(texts, index=[names[row.key] for row in rows])
     table = pd.DataFrame(texts, index=[f"{row.cell}\nagainst {row.base}" for row in rows])
     parts = []
@@ -248,10 +248,10 @@ def _sections(group: _Group) -> list[Section]:
         (key for key, pictures in stacks.items() if next(iter(pictures.values())).headline), None
     )
     sections = [_stack(stacks[main])] if main else []
-    found = group.found
-    tasks = dict.fromkeys((*found["task"], *(task for task, _ in stacks)))
+    summary = group.summary
+    tasks = dict.fromkeys((*summary["task"], *(task for task, _ in stacks)))
     for task in tasks:
-        own = found[found["task"] == task]
+        own = summary[summary["task"] == task]
         parts = [_stack(p) for key, p in stacks.items() if key[0] == task and key != main]
         if len(own) or parts:
             sections.append(_task_section(task, own, parts, len(group.cells)))
@@ -265,25 +265,25 @@ def _sections(group: _Group) -> list[Section]:
     return [*sections, _settings(group)]
 
 
-def _task_section(task: str, found: pd.DataFrame, parts: list[Section], cells: int) -> Section:
+def _task_section(task: str, summary: pd.DataFrame, parts: list[Section], cells: int) -> Section:
     title = task_title(task)
-    if found.empty:
+    if summary.empty:
         return Section(title, sections=parts)
-    table, differences = mean_table(found), difference_table(found)
+    table, differences = mean_table(summary), difference_table(summary)
     text = ""
     if cells > WIDE:
-        table = table.rename(index=labels(found, task=False)).T
-        notes = found.drop_duplicates("key")
+        table = table.rename(index=labels(summary, task=False)).T
+        notes = summary.drop_duplicates("key")
         text = " ".join(f"{row.title}: {row.note}" for row in notes.itertuples() if row.note)
     elif len(differences) and differences["compared"].nunique() == 1:
         table.insert(2, "difference", differences["difference"])
         table.insert(3, "verdict", differences["verdict"])
         table = table.fillna("")
     if cells <= WIDE:
-        table = table.rename(index=labels(found, task=False, note=True))
+        table = table.rename(index=labels(summary, task=False, note=True))
     if "difference" not in table and len(differences):
         columns = ("difference", "n", "d_z", "verdict")
-        named = _against(found, labels(found, task=False), columns=columns).fillna("")
+        named = _against(summary, labels(summary, task=False), columns=columns).fillna("")
         parts = [Section("Differences", table=named, note=EFFECT, folded=True), *parts]
     return Section(title, text, table, sections=parts)
 
@@ -358,13 +358,13 @@ def _unfinished(runs: Sequence[RunFolder]) -> list[str]:
 
 
 def _failures(runs: Sequence[RunFolder]) -> list[str]:
-    found: dict[tuple[str, str], list[str]] = {}
+    reasons: dict[tuple[str, str], list[str]] = {}
     for run in runs:
         for failure in run.evaluation().failures:
             subject = SUBJECTS.get(failure.subject, failure.subject)
             place = f"{task_title(failure.task)} failed ({subject})", failure.reason
-            found.setdefault(place, []).append(_name(run))
-    return [f"{what} in {_few(names)}: {why}" for (what, why), names in found.items()]
+            reasons.setdefault(place, []).append(_name(run))
+    return [f"{what} in {_few(names)}: {why}" for (what, why), names in reasons.items()]
 
 
 def _name(run: RunFolder) -> str:

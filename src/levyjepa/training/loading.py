@@ -172,6 +172,12 @@ def checkpoint_file(path: str | Path) -> Path:
     raise CheckpointError(f"`path` must be a run folder or a checkpoint, got {got}.")
 
 
+def device_of(accelerator: str = "auto") -> str:
+    """Return "cuda" where Lightning's accelerator of this name uses a GPU here, else "cpu"."""
+    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "cuda" if gpu else "cpu"
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint without executing anything in it.
 

@@ -23,7 +23,13 @@ from levyjepa.tasks.context import Subject
 from levyjepa.tasks.evaluation import Evaluation, evaluate
 from levyjepa.tasks.score import Score
 from levyjepa.training.config import change_data, compose
-from levyjepa.training.loading import Trained, checkpoint_file, load, read_checkpoint
+from levyjepa.training.loading import (
+    Trained,
+    checkpoint_file,
+    device_of,
+    load,
+    read_checkpoint,
+)
 from levyjepa.training.module import LevyJEPA
 from levyjepa.training.progress import show_stages
 from levyjepa.training.run_folder import RunFolder, RunFolderError
@@ -89,25 +95,11 @@ def train(
 ) -> Run:
     """Train and evaluate into a run folder; continue where a folder of the same settings stopped.
 
+    For the other arguments, the result and the errors see `levyjepa.train`, which calls this and
+    draws the page.
+
     Args:
-        settings: Words as on the command line, `["data=mnist5k", "objective.gamma=0"]`, or a
-            `Config`. Without `run_dir` the folder is `runs/DATA-TIME`.
-        source: Data in place of what `data` names; the settings of `data` still say image size,
-            batch size and so on.
-        encoder: A module in place of the encoder that `model` names, see `levyjepa.models.Encoder`.
-        callbacks: Further callbacks of Lightning.
-        loggers: Further loggers of Lightning.
         baselines: A file that caches the scores of untrained encoders and pixels between runs.
-
-    Returns:
-        The run: its folder, scores and encoder.
-
-    Raises:
-        ConfigError: An unknown setting, a wrong type or a value out of range.
-        RunFolderError: The folder holds a run of other settings, or something else, or another
-            process works there.
-        Diverged: A loss term or the weights stopped being finite.
-        Interrupted: A signal asked to stop; a checkpoint is written.
     """
     config = settings if isinstance(settings, Config) else compose(list(settings))
     folder = RunFolder(config.run_dir) if config.run_dir else None
@@ -176,7 +168,7 @@ def evaluate_run(
         name = ""
     else:
         name = data.name if file == folder.last_checkpoint else f"{file.stem}-{data.name}"
-    device = "cuda" if _wants_gpu(config) and torch.cuda.is_available() else "cpu"
+    device = device_of(config.trainer.accelerator)
     evaluation = _evaluate_trained(trained, config, data, device, folder.results, tasks=tasks)
     if name == "":
         evaluation.scores += online_scores(folder, len(data.test or ()))
@@ -342,10 +334,6 @@ def _same_data(one: Config, other: Config) -> bool:
         for config in (one, other)
     )
     return a == b
-
-
-def _wants_gpu(config: Config) -> bool:
-    return config.trainer.accelerator in ("auto", "gpu", "cuda")
 
 
 def _description(source: Source, things: str) -> str:

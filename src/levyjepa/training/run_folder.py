@@ -132,8 +132,8 @@ class RunFolder:
             return []
         with self.metrics_file.open(newline="", encoding="utf-8", errors="replace") as file:
             rows = [row for row in csv.DictReader(file) if None not in row.values()]
-        kept = [row for row in rows if re.fullmatch(r"\d+", row.get("step") or "")]
-        return [row for row in kept if int(row["step"]) < step]
+        whole = [row for row in rows if re.fullmatch(r"\d+", row.get("step") or "")]
+        return [row for row in whole if int(row["step"]) < step]
 
     def evaluation(self, name: str = "") -> Evaluation:
         """Return the scores and pictures; empty where the run is not evaluated yet.
@@ -147,16 +147,16 @@ class RunFolder:
         file = self._evaluation(name)
         if not file.is_file():
             return Evaluation()
-        found = self._json(file)
-        if found.get("format") != FORMAT:
+        content = self._json(file)
+        if content.get("format") != FORMAT:
             raise RunFolderError(
                 f"{file} was written by an older version; "
                 f"`levyjepa evaluate {self.path}` writes it anew."
             )
         return Evaluation(
-            [Score.from_dict(values) for values in found["scores"]],
-            list(self._pictures(found.get("pictures", []))),
-            [Failure(**values) for values in found.get("failures", [])],
+            [Score.from_dict(values) for values in content["scores"]],
+            list(self._pictures(content.get("pictures", []))),
+            [Failure(**values) for values in content.get("failures", [])],
         )
 
     def write_config(self, config: Config) -> None:
@@ -241,10 +241,13 @@ class RunFolder:
 
     @property
     def owner(self) -> str:
-        """The process that locked the folder last and has not left it, as far as is known."""
+        """The process that locked the folder and has not unlocked it; empty if there is none.
+
+        It may have died since.
+        """
         try:
-            found = json.loads(self._owner.read_text("utf-8"))
-            return f"process {found['pid']} on {found['host']}"
+            owner = json.loads(self._owner.read_text("utf-8"))
+            return f"process {owner['pid']} on {owner['host']}"
         except FileNotFoundError:
             return ""
         except (OSError, ValueError, KeyError):
@@ -277,16 +280,16 @@ class RunFolder:
 
     def _settings(self) -> dict[str, Any]:
         try:
-            found = yaml.safe_load(self.config_file.read_text("utf-8"))
+            settings = yaml.safe_load(self.config_file.read_text("utf-8"))
         except FileNotFoundError:
             raise RunFolderError(
                 f"{self.path} is not a run folder: it has no config.yaml."
             ) from None
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
             raise RunFolderError(f"{self.config_file} can't be read: {error}") from error
-        if not isinstance(found, dict) or not found:
+        if not isinstance(settings, dict) or not settings:
             raise RunFolderError(f"{self.config_file} holds no settings.")
-        return found
+        return settings
 
     def _pictures(self, listed: Sequence[Mapping[str, Any]]) -> Iterator[Picture]:
         for values in listed:

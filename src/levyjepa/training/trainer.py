@@ -17,6 +17,7 @@ from levyjepa.data.images import Tally
 from levyjepa.data.loader import TestBatch, test_loader, train_loader
 from levyjepa.data.source import Rows, Source
 from levyjepa.data.views import Batch
+from levyjepa.training.loading import device_of
 from levyjepa.training.loggers import build_loggers
 from levyjepa.training.module import LOG_EVERY, LevyJEPA
 from levyjepa.training.run_folder import RunFolder
@@ -185,7 +186,7 @@ def fit(
         callbacks, loggers: Further ones.
     """
     config, settings = module.config, module.config.trainer
-    gpu = settings.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    gpu = device_of(settings.accelerator) == "cuda"
     precision: Any = settings.precision
     if precision == "auto":
         precision = "bf16-mixed" if gpu else "32-true"

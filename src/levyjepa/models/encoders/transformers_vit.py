@@ -33,7 +33,7 @@ def transformers_encoder(
 
     Image ViTs are such as ViT, DINOv2 or the vision half of CLIP. Of V-JEPA 2 only the encoder is
     used. Its positions are rotary: `forward` takes clips of any length, and images no larger than
-    `image_size`. VideoMAE's positions are fixed, and so is the size of its clips.
+    `image_size`. VideoMAE's positions are fixed: clips must have `frames` and `image_size`.
 
     The arguments are those of `ModelSettings`. The name may also be a kind, "videomae" or
     "vjepa2". `overrides` are further settings of the model's configuration, such as hidden_size,
