@@ -83,10 +83,21 @@ def floating(name: str, value: Any, ndim: int | None = None, shape: str = "") ->
     return value
 
 
-def mask(name: str, value: Any, shape: Sequence[int]) -> Tensor:
-    """Return `value` if it is a bool tensor of `shape`; raise otherwise."""
-    if not isinstance(value, Tensor) or value.dtype != torch.bool:
-        raise TypeError(f"`{name}` must be a bool tensor, got {getattr(value, 'dtype', value)}.")
-    if value.shape != torch.Size(shape):
-        raise ValueError(f"`{name}` must be {tuple(shape)}, got {tuple(value.shape)}.")
-    return value
+def mask(name: str, value: Any, field: Tensor) -> Tensor:
+    """Return `value` as a bool tensor with the shape of `field` but for its channels; else raise.
+
+    Integers must be 0 and 1, which is checked on the CPU.
+    """
+    kinds = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+    if not isinstance(value, Tensor) or value.dtype not in kinds:
+        got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"`{name}` must be a bool tensor, or integers 0 and 1, got {got}.")
+    if value.shape != field.shape[:-1]:
+        raise ValueError(f"`{name}` must be {tuple(field.shape[:-1])}, got {tuple(value.shape)}.")
+    if value.device != field.device:
+        raise ValueError(f"`{name}` must be on {field.device} like the field, got {value.device}.")
+    if value.dtype == torch.bool:
+        return value
+    if value.device.type == "cpu" and not torch.compiler.is_compiling() and (value > 1).any():
+        raise ValueError(f"`{name}` must be 0 and 1, got {int(value.max())}.")
+    return value != 0

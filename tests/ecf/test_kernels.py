@@ -40,7 +40,7 @@ def kernels(monkeypatch):
             kernels.sums(torch.zeros(1, 1), torch.ones(1), False, None)
         except Exception as error:
             pytest.skip(f"Triton's interpreter does not run here: {error}")
-        monkeypatch.setattr(empirical, "_has_kernels", lambda x: x.dtype == torch.float32)
+        monkeypatch.setattr(empirical, "has_kernels", lambda x: x.dtype == torch.float32)
     return kernels
 
 
@@ -70,7 +70,7 @@ def formula(x, nodes, step, w):
 def torch_alone(*args):
     """What runs where there are no kernels; the backward pass asks again, so both are one step."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(empirical, "_has_kernels", lambda x: False)
+        patch.setattr(empirical, "has_kernels", lambda x: False)
         return found_by(empirical_cf, *args)
 
 
@@ -203,8 +203,8 @@ def test_one_launch_each_way(kernels):
 
 @on_gpu
 def test_float64_does_without(kernels):
-    assert empirical._has_kernels(torch.zeros(1, device="cuda"))
-    assert not empirical._has_kernels(torch.zeros(1, device="cuda", dtype=torch.float64))
+    assert empirical.has_kernels(torch.zeros(1, device="cuda"))
+    assert not empirical.has_kernels(torch.zeros(1, device="cuda", dtype=torch.float64))
 
 
 @pytest.mark.skipif(INTERPRETED, reason="it runs beside")

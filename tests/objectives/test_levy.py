@@ -46,8 +46,12 @@ def test_cells_and_pools_define_the_samples(stencil, cells, pool):
         rows = {"image": 3, "channel": 12, "batch": 1}[pool]
         samples = moves[:, part].movedim(2, 1).reshape(rows, -1)  # image, channel, position
         want.append(statistic(samples, LAW, stencil.volume, rule).mean())
-    got = LevyRegularizer(LAW, (stencil,), cells=cells, pool=pool)(field, EYE)
+    got = LevyRegularizer(LAW, (stencil,), cells=cells, pool=pool, unbiased=False)(field, EYE)
     assert got.item() == pytest.approx(torch.stack(want).mean().item(), rel=1e-10)
+
+
+def plain_and_calibrated(law, **kw):
+    return LevyRegularizer(law, unbiased=False, **kw), LevyRegularizer(law, calibrated=True, **kw)
 
 
 def null_of(calibrated, plain, grid, channels, batch, **kw):
@@ -74,7 +78,7 @@ def null_of(calibrated, plain, grid, channels, batch, **kw):
 def test_calibration_matches_the_samples(pool, cells, stencil, channels, batch):
     trials = 300
     kw = {"stencils": (stencil,), "cells": cells, "pool": pool}
-    plain, calibrated = (LevyRegularizer(LAW, calibrated=c, **kw) for c in (False, True))
+    plain, calibrated = plain_and_calibrated(LAW, **kw)
     turn = {"rotation": torch.eye(channels, dtype=torch.float64)}
     mean, std = null_of(calibrated, plain, (9, 8), channels, batch, **turn)
     fields = sheets(stencil, trials * batch, channels).split(batch)
@@ -90,9 +94,7 @@ def test_calibrated_independent_coordinates_in_every_pool():
     laws = IndependentCoordinates(LAW)
     fields = sheets(box(2), 1200, 4, law=laws).split(4)
     for pool in ("image", "channel", "batch"):
-        plain, calibrated = (
-            LevyRegularizer(laws, (box(2),), calibrated=c, pool=pool) for c in (False, True)
-        )
+        plain, calibrated = plain_and_calibrated(laws, stencils=(box(2),), pool=pool)
         losses = torch.stack([plain(field) for field in fields])
         mean, _ = null_of(calibrated, plain, (9, 8), 4, 4)
         assert abs(losses.mean() - mean) < 5 * losses.std() / 300**0.5
@@ -101,7 +103,7 @@ def test_calibrated_independent_coordinates_in_every_pool():
 def test_random_directions_may_be_more_than_the_channels():
     fields = sheets(box(2), 400)
     kw = {"stencils": (box(2),), "pool": "channel", "directions": 9}
-    plain, calibrated = (LevyRegularizer(LAW, calibrated=c, **kw) for c in (False, True))
+    plain, calibrated = plain_and_calibrated(LAW, **kw)
     losses = torch.stack([plain(f[None], generator=generator(n)) for n, f in enumerate(fields)])
     unit = torch.nn.functional.normalize(torch.randn(4, 9, dtype=torch.float64), dim=0)
     mean, _ = null_of(calibrated, plain, (9, 8), 4, 1, rotation=unit)
@@ -109,7 +111,10 @@ def test_random_directions_may_be_more_than_the_channels():
     noise = sheets(box(2), 400, law=Brownian(2.0))
     assert plain(noise, generator=generator()) > 3 * plain(fields, generator=generator())
     field = fields[:1]
-    parts = [LevyRegularizer(LAW, (box(2),), directions=1)(field, unit[:, [n]]) for n in range(9)]
+    parts = [
+        LevyRegularizer(LAW, (box(2),), directions=1, unbiased=False)(field, unit[:, [n]])
+        for n in range(9)
+    ]
     assert plain(field, unit).item() == pytest.approx(torch.stack(parts).mean().item(), rel=1e-10)
     with pytest.raises(ValueError, match="`directions` must be None for independent coordinates"):
         LevyRegularizer(LAW, calibrated=True, directions=9)
@@ -135,10 +140,13 @@ def test_images_without_a_whole_cell_are_left_out(pool, cells):
     (grad,) = torch.autograd.grad(loss, garbage)
     assert grad.isfinite().all()
     assert grad[[1, 3]].abs().max() == 0
-    with pytest.raises(ValueError, match="`mask` must leave a whole cell of Stencil"):
-        term(field, EYE, mask=torch.zeros_like(mask))
+    assert term(field, EYE, mask=mask.long()) == loss
+    with pytest.warns(UserWarning, match="`mask` leaves no pair of whole cells"):
+        assert term(field, EYE, mask=torch.zeros_like(mask)) == 0
     with pytest.raises(TypeError, match="`mask` must be a bool tensor"):
-        term(field, EYE, mask=mask.long())
+        term(field, EYE, mask=mask.double())
+    with pytest.raises(ValueError, match="`mask` must be 0 and 1, got 2"):
+        term(field, EYE, mask=2 * mask.long())
 
 
 def levy_cases(field):
@@ -223,7 +231,8 @@ def test_a_learned_law_does_not_shrink_with_its_network():
     term = LevyRegularizer(WIDE, (box(2),), learnable=True)
     start = 1 / term.law.at
     assert trained(term) == pytest.approx(start, rel=0.08)
-    assert trained(LevyRegularizer(WIDE.learnable_copy(), (box(2),))) < 0.7 * start
+    loose = LevyRegularizer(WIDE.learnable_copy(), (box(2),), unbiased=False)
+    assert trained(loose) < 0.7 * start
 
 
 @pytest.mark.parametrize("calibrated", [False, True])
@@ -307,7 +316,7 @@ def test_compiled_equals_eager(options):
         ({"cells": "all"}, ValueError, "`cells` must be one of .*, got 'all'"),
         ({"pool": None}, ValueError, "`pool` must be one of .*, got None"),
         ({"directions": 2.5}, TypeError, "`directions` must be an integer"),
-        ({"stencils": box(2)}, TypeError, "`stencils` must be one Stencil or more"),
+        ({"scale": "token"}, ValueError, "`scale` must be one of .*, got 'token'"),
         ({"stencils": ()}, TypeError, "`stencils` must be one Stencil or more"),
     ],
     ids=str,

@@ -203,7 +203,7 @@ def test_several_sides_detect_dependence_that_one_side_does_not():
     one = LevyRegularizer(LAW, (box(2),))
     several = LevyRegularizer(LAW, (box(2), box(2, 2), box(2, 4)), calibrated=True)
     alone = LevyRegularizer(LAW, (box(2),), calibrated=True)
-    assert one(dependent, rotation) < 3 * one(sheet, rotation)
+    assert one(dependent, rotation) < 2e-3 * one(torch.zeros_like(sheet), rotation)
     assert alone(dependent, rotation) < 1.5
     assert several(dependent, rotation) > 5 * max(several(sheet, rotation), torch.tensor(0.2))
 
@@ -272,7 +272,7 @@ def test_errors_name_invalid_input():
     with pytest.raises(ValueError, match="`num_global` must be from 1 to 2"):
         invariance(torch.randn(2, 5, 4), num_global=3)
     with pytest.raises(TypeError, match="`law` must be a Law"):
-        LevyRegularizer("Brownian")  # pyright: ignore
+        LevyRegularizer(0.5)  # pyright: ignore
     with pytest.raises(ValueError, match="`levy` must be given"):
         LeJEPA(gamma=1.0)
     for name, bad in (("gamma", -1.0), ("kappa", math.nan), ("lamb", 1.5)):

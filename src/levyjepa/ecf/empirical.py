@@ -8,12 +8,14 @@ C + iS = z^(m j). Then
 
 and the four products, once summed over samples, serve i and -i alike: two multiplications for each
 of the m J + r frequencies that r + J waves reach. The backward pass makes the waves again instead
-of keeping them, and is the transpose. Three ways of running:
+of keeping them, and is the transpose. Four ways of running:
 
 - eager: the sums of all products are one small matrix product. Samples pass in chunks that stay in
   cache.
 - compiled: waves and products stay in registers, fused with their sums; nothing else is written.
 - on a GPU, in float32: `levyjepa.ecf.kernels`, one launch each way, if Triton is installed.
+- plain PyTorch, as the formula reads: for gradients of gradients, `torch.func` and forward-mode
+  differentiation, where memory does grow with the frequencies.
 
 Waves are multiplied as unit complex numbers, whose rounding errors grow by one unit a step (the
 Chebyshev recurrence's grow as k^2 where hx is small, and increments of images are small).
@@ -27,7 +29,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.autograd import forward_ad
 
 _CHUNK = {"cpu": 2**16, "cuda": 2**19}  # samples at a time
 _TRITON = importlib.util.find_spec("triton") is not None
@@ -49,65 +51,148 @@ def empirical_cf(
     """
     if weights is not None:
         weights = weights.detach().to(samples.dtype)
-    if not _has_kernels(samples):
+    share = 1 / samples.shape[-1] if weights is None else 1.0
+    real, imaginary = wave_sums(samples, nodes, step, weights)
+    return real * share, imaginary * share
+
+
+def wave_sums(
+    samples: Tensor, nodes: Tensor, step: float | None, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the sums of cos(ux) and of sin(ux); the arguments are those of `empirical_cf`."""
+    if not has_kernels(samples):
         nodes = nodes.to(samples.dtype)
-    return _EmpiricalCF.apply(samples, nodes, step, weights)  # pyright: ignore
+    if transforming():
+        return _plain_sums(samples, nodes.to(samples), weights)
+    return _WaveSums.apply(samples, nodes, step, weights)  # pyright: ignore
 
 
-def _has_kernels(samples: Tensor) -> bool:
+def has_kernels(samples: Tensor) -> bool:
     """Return whether the Triton kernels take these samples."""
     return _TRITON and samples.is_cuda and samples.dtype == torch.float32
 
 
-class _EmpiricalCF(torch.autograd.Function):
+def transforming() -> bool:
+    """Return whether `torch.func` or forward-mode differentiation needs plain PyTorch."""
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def plain_gradients(outputs: Any, grads: Any, *inputs: Tensor) -> tuple[Tensor | None, ...]:
+    """Return differentiable gradients of `outputs`, for a backward pass that is differentiated."""
+    pairs = [(out, on) for out, on in zip(outputs, grads, strict=True) if out.requires_grad]
+    outs, given = zip(*pairs, strict=True)
+    wanted = [tensor for tensor in inputs if tensor.requires_grad]
+    results = iter(torch.autograd.grad(outs, wanted, given, create_graph=True, allow_unused=True))
+    return tuple(next(results) if tensor.requires_grad else None for tensor in inputs)
+
+
+class _WaveSums(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, samples: Tensor, nodes: Tensor, step: float | None, weights: Tensor | None
     ) -> Any:
         ctx.save_for_backward(samples, nodes, weights)
         ctx.step = step
-        if _has_kernels(samples):
-            from levyjepa.ecf import kernels
-
-            return kernels.sums(samples, nodes, step is not None, weights)
-        share = 1 / samples.shape[-1] if weights is None else 1.0
-        with torch.autocast(samples.device.type, enabled=False):
-            compiling = torch.compiler.is_compiling()
-            sums: Any = _sums if step is None else _fused_sums if compiling else _product_sums
-            if compiling:
-                real, imaginary = sums(samples, nodes, step, weights)
-                return real * share, imaginary * share
-            real = samples.new_zeros(len(samples), len(nodes))
-            imaginary = torch.zeros_like(real)
-            for rows, tile in _tiles(samples):
-                held = None if weights is None else weights[tile]
-                more_real, more_imaginary = sums(samples[tile], nodes, step, held)
-                real[rows] += more_real
-                imaginary[rows] += more_imaginary
-            return real.mul_(share), imaginary.mul_(share)
+        return compute_sums(samples, nodes, step, weights)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_real: Tensor, grad_imaginary: Tensor) -> Any:
         samples, nodes, weights = ctx.saved_tensors
-        if _has_kernels(samples):
-            from levyjepa.ecf import kernels
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            sums = _plain_sums(samples, nodes.to(samples), weights)
+            grads = plain_gradients(sums, (grad_real, grad_imaginary), samples)
+            return *grads, None, None, None
+        grad = compute_slopes(samples, nodes, ctx.step, grad_real, grad_imaginary, weights)
+        return grad, None, None, None
 
-            given = samples, nodes, ctx.step is not None, weights, grad_real, grad_imaginary
-            return kernels.slopes(*given), None, None, None
+
+def _plain_sums(x: Tensor, nodes: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    with torch.autocast(x.device.type, enabled=False):
+        angles = x[..., None] * nodes
+        share = 1.0 if weights is None else weights[..., None]
+        return (angles.cos() * share).sum(-2), (angles.sin() * share).sum(-2)
+
+
+def compute_sums(
+    samples: Tensor, nodes: Tensor, step: float | None, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return what `wave_sums` returns, without a gradient."""
+    if has_kernels(samples):
+        from levyjepa.ecf import kernels
+
+        real, imaginary = kernels.sums(samples, nodes, step is not None, weights)
+        scale = samples.shape[-1] if weights is None else 1
+        return real * scale, imaginary * scale
+    with torch.autocast(samples.device.type, enabled=False):
+        if torch.compiler.is_compiling():
+            sums: Any = _sums if step is None else _fused_sums
+            return sums(samples, nodes, step, weights)
+        real = samples.new_zeros(len(samples), len(nodes))
+        imaginary = torch.zeros_like(real)
+        for rows, tile in _tiles(samples):
+            share = None if weights is None else weights[tile]
+            waves = Waves(samples[tile], nodes, step)
+            more_real, more_imaginary = waves.sums(share)
+            real[rows] += more_real
+            imaginary[rows] += more_imaginary
+        return real, imaginary
+
+
+def compute_slopes(
+    samples: Tensor,
+    nodes: Tensor,
+    step: float | None,
+    on_real: Tensor,
+    on_imaginary: Tensor,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """Return the gradient of `compute_sums` (B, N), given those of its two results (B, K)."""
+    if has_kernels(samples):
+        from levyjepa.ecf import kernels
+
+        given = samples, nodes, step is not None, weights, on_real, on_imaginary
+        slopes = kernels.slopes(*given)
+        return slopes * samples.shape[-1] if weights is None else slopes
+    with torch.autocast(samples.device.type, enabled=False):
         # d/dx of Re: -u sin(ux); of Im: u cos(ux).
-        scale = nodes / samples.shape[-1] if weights is None else nodes
-        on_cos, on_sin = grad_imaginary * scale, -grad_real * scale
-        step, compiling = ctx.step, torch.compiler.is_compiling()
-        series: Any = _series if step is None else _fused_series if compiling else _product_series
-        with torch.autocast(samples.device.type, enabled=False):
-            if compiling:
-                grad = series(samples, on_cos, on_sin, nodes, step)
-            else:
-                grad = torch.empty_like(samples)
-                for rows, tile in _tiles(samples):
-                    grad[tile] = series(samples[tile], on_cos[rows], on_sin[rows], nodes, step)
-            return grad if weights is None else grad * weights, None, None, None
+        on_cos, on_sin = on_imaginary * nodes, -on_real * nodes
+        if torch.compiler.is_compiling():
+            series: Any = _series if step is None else _fused_series
+            slopes = series(samples, on_cos, on_sin, nodes, step)
+        else:
+            slopes = torch.empty_like(samples)
+            for rows, tile in _tiles(samples):
+                waves = Waves(samples[tile], nodes, step)
+                slopes[tile] = waves.series(on_cos[rows], on_sin[rows])
+        return slopes if weights is None else slopes * weights
+
+
+class Waves:
+    """The waves of samples (B, N), made once, for their sums and for series of them."""
+
+    def __init__(self, samples: Tensor, nodes: Tensor, step: float | None) -> None:
+        self.samples, self.nodes = samples, nodes
+        self.stacked = None if step is None else _stacked_waves(samples, len(nodes), step)
+
+    def sums(self, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the sums of cos(ux) and sin(ux), (B, K)."""
+        if self.stacked is None:
+            return _sums(self.samples, self.nodes, None, weights)
+        low, high = self.stacked
+        if weights is not None:
+            high = high * weights[:, None]
+        sums = torch.bmm(high, low.transpose(1, 2)).unflatten(2, (2, -1)).unflatten(1, (2, -1))
+        return _unfold(sums, len(self.nodes))
+
+    def series(self, on_cos: Tensor, on_sin: Tensor) -> Tensor:
+        """Return the sum over frequencies of on_cos cos(ux) + on_sin sin(ux), (B, N)."""
+        if self.stacked is None:
+            return _series(self.samples, on_cos, on_sin, self.nodes, None)
+        low, high = self.stacked
+        table = _fold(on_cos, on_sin).flatten(3).flatten(1, 2)
+        return torch.bmm(table, low).mul_(high).sum(1)
 
 
 def _tiles(samples: Tensor) -> Iterator[tuple[slice, tuple[slice, slice]]]:
@@ -250,21 +335,3 @@ def _stacked_waves(x: Tensor, count: int, step: float) -> tuple[Tensor, Tensor]:
             torch.mul(cos, c, out=waves[0, k]).addcmul_(sin, s, value=-1)
             torch.mul(sin, c, out=waves[1, k]).addcmul_(cos, s)
     return low.flatten(0, 1).transpose(0, 1), high.flatten(0, 1).transpose(0, 1)
-
-
-def _product_sums(
-    x: Tensor, nodes: Tensor, step: float, weights: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    low, high = _stacked_waves(x, len(nodes), step)
-    if weights is not None:
-        high = high * weights[:, None]
-    sums = torch.bmm(high, low.transpose(1, 2)).unflatten(2, (2, -1)).unflatten(1, (2, -1))
-    return _unfold(sums, len(nodes))
-
-
-def _product_series(
-    x: Tensor, on_cos: Tensor, on_sin: Tensor, nodes: Tensor, step: float
-) -> Tensor:
-    low, high = _stacked_waves(x, len(nodes), step)
-    table = _fold(on_cos, on_sin).flatten(3).flatten(1, 2)
-    return torch.bmm(table, low).mul_(high).sum(1)

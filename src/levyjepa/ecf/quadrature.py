@@ -45,7 +45,7 @@ class Quadrature:
         object.__setattr__(self, "last", float(self.nodes[-1]))
         if self.step is not None:
             checks.positive("step", self.step)
-            expected = self.step * torch.arange(1, len(self.nodes) + 1, dtype=self.nodes.dtype)
+            expected = self.step * torch.arange(1, len(self.nodes) + 1, device="cpu").to(self.nodes)
             if not torch.allclose(self.nodes, expected.to(self.nodes.device), rtol=1e-9):
                 raise ValueError(f"`nodes` must be multiples of `step` {self.step}, got others.")
 
@@ -61,7 +61,9 @@ def frequency_range(law: Law, volume: float = 1.0) -> float:
 
     def psi(u: float) -> float:
         with torch.no_grad():
-            return float(volume * law.exponent(torch.tensor([u], dtype=torch.float64)))
+            return float(
+                volume * law.exponent(torch.tensor([u], dtype=torch.float64, device="cpu"))
+            )
 
     target = max(-4.0, 0.99 * psi(1e100))
     low, high = -230.0, 230.0
@@ -134,7 +136,7 @@ def equispaced(
 
 def _trapezoid(u_max: float, nodes: int, weight: Callable[[Tensor], Tensor]) -> Quadrature:
     step = u_max / nodes
-    share = torch.arange(1, nodes + 1, dtype=torch.float64) / nodes
+    share = torch.arange(1, nodes + 1, dtype=torch.float64, device="cpu") / nodes
     weights = step * weight(share)
     weights[-1] /= 2
     return Quadrature(step * share * nodes, weights, step)
@@ -145,14 +147,14 @@ def _pairs(rule: Quadrature, law: Law, volume: float, size: float) -> Tensor:
 
     Re integral of (e^(iux) - phi)(e^(-iux') - phi) w(u) du, for x and x' on a grid up to `size`.
     """
-    x = torch.linspace(-size, size, 65, dtype=torch.float64)
+    x = torch.linspace(-size, size, 65, dtype=torch.float64, device="cpu")
     pair, single = torch.zeros_like(x), torch.zeros_like(x)  # by x - x' from 0 up, and by x
     phi = law.characteristic_function(rule.nodes, volume).detach()
     parts = (rule.nodes, rule.weights, phi)
     for u, w, f in zip(*(part.split(1024) for part in parts), strict=True):
         pair += ((x + size)[:, None] * u).cos() @ w
         single += (x[:, None] * u).cos() @ (w * f)
-    at = torch.arange(len(x))
+    at = torch.arange(len(x), device=x.device)
     between = pair[(at[:, None] - at).abs()]
     return between - single[:, None] - single + (rule.weights * phi**2).sum()
 

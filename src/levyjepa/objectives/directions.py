@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from levyjepa.objectives.ranks import synchronize
+from levyjepa.objectives.ranks import Group, synchronize
 
 
 def random_rotation(
@@ -12,6 +12,7 @@ def random_rotation(
     device: torch.device,
     generator: torch.Generator | None,
     same_on_ranks: bool = False,
+    group: Group = None,
 ) -> Tensor:
     """Draw a uniformly distributed (Haar) orthogonal matrix.
 
@@ -23,12 +24,13 @@ def random_rotation(
         device: Device of the matrix.
         generator: Random number generator on that device.
         same_on_ranks: Whether all ranks get the matrix of the first one if `generator` is None.
+        group: Process group of these ranks, all ranks if None.
 
     Returns:
         (n, n).
     """
     matrix = torch.randn(n, n, dtype=dtype, device=device, generator=generator)
-    q, r = torch.linalg.qr(synchronize(matrix, generator) if same_on_ranks else matrix)
+    q, r = torch.linalg.qr(synchronize(matrix, generator, group) if same_on_ranks else matrix)
     return q * r.diagonal().sign()
 
 
@@ -39,11 +41,12 @@ def random_directions(
     device: torch.device,
     generator: torch.Generator | None,
     same_on_ranks: bool = False,
+    group: Group = None,
 ) -> Tensor:
     """Draw `count` independent, uniformly distributed unit vectors, the columns of (n, count).
 
     The other arguments are those of `random_rotation`.
     """
     matrix = torch.randn(n, count, dtype=dtype, device=device, generator=generator)
-    matrix = synchronize(matrix, generator) if same_on_ranks else matrix
+    matrix = synchronize(matrix, generator, group) if same_on_ranks else matrix
     return matrix / matrix.norm(dim=0)

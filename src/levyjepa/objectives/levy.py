@@ -1,5 +1,7 @@
 """The Lévy prior: the increments of a field should follow a law."""
 
+import math
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -7,7 +9,15 @@ from torch import Tensor, nn
 
 from levyjepa import checks
 from levyjepa.ecf import Quadrature, equispaced, gauss_laguerre
-from levyjepa.lattice import Stencil, box, diamond
+from levyjepa.lattice import (
+    Stencil,
+    box,
+    diamond,
+    increments,
+    line,
+    parse_stencils,
+    whole_cells,
+)
 from levyjepa.laws import (
     Brownian,
     CompoundPoisson,
@@ -15,23 +25,46 @@ from levyjepa.laws import (
     LaplaceJumps,
     Law,
     Pinned,
+    parse_law,
 )
 from levyjepa.objectives.directions import random_directions, random_rotation
+from levyjepa.objectives.ranks import Group
+from levyjepa.objectives.scale import SCALES, deviations, kind, root_mean_square, units
 from levyjepa.objectives.stencil_term import CELLS, POOLS, StencilTerm
+
+STENCILS = (box(2), diamond())
 
 
 class LevyRegularizer(nn.Module):
     """The mean distance between the increments of fields and a law, as a loss.
 
     A random rotation mixes the channels, and the stencils take the rotated channels in turn. The
-    increments of an image, over positions and a stencil's channels, are one sample.
-    `levyjepa.ecf.statistic` compares it with the law. The loss is the mean over images and
-    stencils.
+    increments of an image, over positions and a stencil's channels, are one sample. Its distance D
+    to the law is that of `levyjepa.ecf.statistic`, the weighted, integrated squared difference of
+    characteristic functions. The loss is the mean over images and stencils.
 
-    The expected loss of exact samples of the law is not 0. It is the null mean of the statistic,
-    which depends on the grid. `calibrated` subtracts the null mean and divides by the null
-    standard deviation (`levyjepa.ecf.null`), so samples of the law score 0 +- 1 on every grid.
-    A stencil's mean score is clamped at 0, where it has no gradient.
+    D is a mean over pairs of increments. A pair of independent increments of the law adds 0 on
+    average, but pairs that share volume or a position add the noise floor, which depends on the
+    grid and the mask. `unbiased` leaves these pairs out. Samples of the law then score 0 on average
+    on every grid and under every mask, and the same departure from the law has the same mean score.
+    A score can be negative.
+
+    The law has units. `scale` chooses them:
+
+    - "fixed": those of the field's values. A jump of size 1 changes a token by 1. A field that is
+      much too large has no useful gradient, which causes a warning. `levyjepa.fit_scale` chooses
+      the scale of a law from data.
+    - "tokens": the standard deviation of the tokens, for each channel before the rotation, over
+      the images of all ranks. The law's variance then says how smooth a field is: independent
+      tokens have increments of variance 4 for a box, and tokens whose neighbors correlate by rho
+      have 4 (1 - rho)^2. The law describes the first kind of stencil. Other kinds get their
+      variance from the correlation that it implies (`levyjepa.objectives.scale.units`).
+    - "free": the root mean square of the increments of each kind of stencil per unit volume, over
+      the images of all ranks. It is the law's standard deviation there. Only the shape of the law
+      matters.
+
+    Under "tokens" and "free" the loss does not depend on the field's scale, gradients pass through
+    the unit, and the score of samples of the law is 0 up to the inverse number of increments.
 
     `IndependentCoordinates` are not rotated. The laws take the channels in turn, and the stencils
     take the channels of a law in turn.
@@ -39,19 +72,21 @@ class LevyRegularizer(nn.Module):
     A `learnable` law trains its shape with the network, but not its scale. With a free scale, field
     and law would shrink together: a zero field follows a zero law exactly, and noise decreases with
     the scale. `levyjepa.laws.Pinned` therefore fixes the frequency at which the exponent is -1.
-    A calibrated prior computes the null of the current law at every step, without a gradient.
 
     Args:
-        law: Law of the increments, per unit volume. Trainable parameters of the law are trained
-            even if `learnable` is False, but only `learnable` fixes its scale.
-        stencils: Stencils of the increments.
+        law: Law of the increments, per unit volume, or its text. Trainable parameters of the law
+            are trained even if `learnable` is False, but only `learnable` fixes its scale.
+        stencils: One or more stencils of the increments, or their text.
         quadrature: Function of a law and a cell volume that returns the quadrature rule. 64
             equispaced nodes if None.
-        calibrated: Whether to express the loss in null standard deviations above the null mean.
+        calibrated: Whether to express the loss in null standard deviations above the null mean
+            (`levyjepa.ecf.null`), to test whether a field follows the law. Samples of the law score
+            0 +- 1, and a stencil's mean score is clamped at 0, where it has no gradient. The score
+            of a departure grows with the number of cells, so use it for tests and not for training.
+            It includes the noise floor, and is not available with a mask.
         cells: "overlapping" for cells at every position, "one" for one tiling of disjoint, hence
             independent cells, or "every" for the mean statistic over all tilings. For "every" the
-            null mean is exact. Its standard deviation is replaced by an upper bound, the mean of
-            the tilings' standard deviations.
+            null standard deviation is replaced by an upper bound, the mean over tilings.
         pool: Increments that form one sample: those of an "image", of one "channel" of an image, or
             of the "batch" with the images of all ranks, with gradients. "image" and "batch" test
             only the mean over orthonormal directions. With a single stencil, channels with
@@ -62,55 +97,62 @@ class LevyRegularizer(nn.Module):
             prior allows them only with pool="channel", where angles between them do not matter.
         learnable: Whether to train a copy of the law, `self.law`, at a fixed scale.
             `self.law.constant_copy()` returns the trained law.
+        scale: "fixed", "tokens" or "free".
+        unbiased: Whether to take the noise floor out. A calibrated prior ignores it.
+        process_group: Process group of the ranks that share a batch, all ranks if None.
 
     Raises:
         TypeError, ValueError: An argument is invalid.
 
-    >>> law = Brownian(sigma=0.125) + CompoundPoisson(rate=2.0, jumps=LaplaceJumps(alpha=1.0))
+    >>> law = Brownian(sigma=0.25) + CompoundPoisson(rate=0.3, jumps=LaplaceJumps(alpha=1.0))
     >>> tokens = torch.randn(8, 14, 14, 384, requires_grad=True)  # (B, H, W, C)
-    >>> loss = LevyRegularizer(law)(tokens)
+    >>> loss = LevyRegularizer(law, scale="tokens")(tokens)
     >>> loss.shape
     torch.Size([])
     """
 
     def __init__(
         self,
-        law: Law | IndependentCoordinates,
-        stencils: Sequence[Stencil] = (box(2), diamond()),
+        law: Law | IndependentCoordinates | str,
+        stencils: Stencil | Sequence[Stencil] | str = STENCILS,
         quadrature: Callable[[Law, float], Quadrature] | None = None,
         calibrated: bool = False,
         cells: str = "overlapping",
         pool: str = "image",
         directions: int | None = None,
         learnable: bool = False,
+        scale: str = "fixed",
+        unbiased: bool = True,
+        process_group: Group = None,
     ) -> None:
         super().__init__()
+        law = parse_law(law) if isinstance(law, str) else law
         if not isinstance(law, (Law, IndependentCoordinates)):
             raise TypeError(f"`law` must be a Law or IndependentCoordinates, got {law!r}.")
-        nonempty = isinstance(stencils, Sequence) and len(stencils) > 0
-        if not nonempty or not all(isinstance(stencil, Stencil) for stencil in stencils):
-            raise TypeError(f"`stencils` must be one Stencil or more, got {stencils!r}.")
-        if len({stencil.ndim for stencil in stencils}) != 1:
-            raise ValueError("`stencils` must all have the same number of axes.")
-        for name, value, choices in (("cells", cells, CELLS), ("pool", pool, POOLS)):
-            if value not in choices:
-                raise ValueError(f"`{name}` must be one of {choices}, got {value!r}.")
+        self.stencils = _stencils(stencils)
+        choices = {"cells": (cells, CELLS), "pool": (pool, POOLS), "scale": (scale, SCALES)}
+        for name, (value, allowed) in choices.items():
+            if value not in allowed:
+                raise ValueError(f"`{name}` must be one of {allowed}, got {value!r}.")
         self.independent = isinstance(law, IndependentCoordinates)
         if directions is not None:
-            checks.count("directions", directions, least=len(stencils))
+            checks.count("directions", directions, least=len(self.stencils))
             if self.independent or (calibrated and pool != "channel"):
                 raise ValueError(
                     f"`directions` must be None for independent coordinates, and for a calibrated "
                     f"prior unless `pool` is 'channel', got {directions}."
                 )
-        self.law, self.pool, self.directions = law, pool, directions
+        if quadrature is not None and not callable(quadrature):
+            raise TypeError(f"`quadrature` must be a function or None, got {quadrature!r}.")
+        self.law, self.pool, self.cells, self.directions = law, pool, cells, directions
+        self.calibrated, self.scale, self.group = calibrated, scale, process_group
+        self.unbiased = unbiased and not calibrated
         if learnable and isinstance(law, IndependentCoordinates):
             self.law = IndependentCoordinates(*map(Pinned, law.laws))  # pyright: ignore
         elif learnable:
             self.law = Pinned(law)  # pyright: ignore
-        if quadrature is not None and not callable(quadrature):
-            raise TypeError(f"`quadrature` must be a function or None, got {quadrature!r}.")
         rule_of = quadrature or (lambda law, volume: equispaced(law, volume=volume))
+        laws = self._laws()
         self.terms = nn.ModuleList(
             StencilTerm(
                 law,
@@ -118,16 +160,37 @@ class LevyRegularizer(nn.Module):
                 rule_of(law, stencil.volume),
                 cells,
                 pool,
+                self.unbiased,
                 calibrated,
                 self.independent,
+                process_group,
             )
-            for stencil in stencils
-            for law in self._laws()
+            for stencil in self.stencils
+            for law in laws
         )
-        self.calibrated = calibrated
+        self._units = self._fixed_units(laws)
+        self._calls, self._problems, self._warned = 0, {}, set()
 
     def _laws(self) -> list[Law]:
         return list(self.law.laws) if self.independent else [self.law]  # pyright: ignore
+
+    def _fixed_units(self, laws: Sequence[Law]) -> list[float]:
+        """Return the unit of each term in deviations of the tokens; 1 for other scales."""
+        kinds = {kind(stencil) for stencil in self.stencils}
+        if self.scale == "fixed" or (self.scale == "tokens" and len(kinds) == 1):
+            return [1.0] * len(self.terms)
+        try:
+            variances = [float(law.variance()) for law in laws]
+        except ValueError as error:
+            need = "several kinds of stencils" if self.scale == "tokens" else ""
+            raise ValueError(
+                f"`law` must have a variance for scale={self.scale!r}{need and f' with {need}'}, "
+                f"got {self.law!r}."
+            ) from error
+        if self.scale == "free":
+            return [variance**0.5 for _ in self.stencils for variance in variances]
+        by_law = [units(self.stencils, variance) for variance in variances]
+        return [by_law[n][at] for at in range(len(self.stencils)) for n in range(len(laws))]
 
     @classmethod
     def reference(
@@ -135,7 +198,8 @@ class LevyRegularizer(nn.Module):
     ) -> "LevyRegularizer":
         """Return the prior of the original experiments.
 
-        It uses 17 Gauss-Laguerre nodes, over one frequency range for all cell volumes.
+        It uses 17 Gauss-Laguerre nodes, over one frequency range for all cell volumes, a fixed
+        scale, and leaves the noise floor in.
 
         Args:
             alpha: Inverse mean absolute size of the Laplace jumps.
@@ -143,7 +207,33 @@ class LevyRegularizer(nn.Module):
             rate: Expected number of jumps per unit volume.
         """
         law = Brownian(sigma) + CompoundPoisson(rate, LaplaceJumps(alpha))
-        return cls(law, (box(2), diamond()), lambda law, volume: gauss_laguerre(law))
+        rule = lambda law, volume: gauss_laguerre(law)  # noqa: E731
+        return cls(law, (box(2), diamond()), rule, unbiased=False)
+
+    @classmethod
+    def of_increments(
+        cls, law: Law | IndependentCoordinates | str, volume: float = 1.0, **options: object
+    ) -> "LevyRegularizer":
+        """Return a prior for increments that are given directly, such as those along a graph.
+
+        Its input is (B, n, C): n increments of C coordinates, which are independent of each other
+        under the law. Its mask is (B, n).
+
+        Args:
+            law: Law of the increments, per unit volume, or its text.
+            volume: Volume of the cell of an increment, such as the length of an edge.
+            options: Other arguments of `LevyRegularizer`, except stencils and cells.
+
+        >>> levy = LevyRegularizer.of_increments("Brownian(1.0)", volume=0.5)
+        >>> levy(torch.randn(8, 100, 16)).shape
+        torch.Size([])
+        """
+        unit = line(spacing=(checks.positive("volume", volume),))
+        levy = cls(law, (unit,), cells="overlapping", **options)  # pyright: ignore
+        levy.takes_increments = True
+        return levy
+
+    takes_increments = False
 
     def forward(
         self,
@@ -161,39 +251,116 @@ class LevyRegularizer(nn.Module):
                 Must be None for independent coordinates.
             generator: Random number generator of the rotation, on the field's device. For
                 pool="batch" in distributed training it must have the same seed on all ranks.
-            mask: (B, *grid) bool, False where a token is missing. Cells that touch it and images
-                without a remaining cell are left out. Must be None for a calibrated prior.
+            mask: (B, *grid) bool, or integers 0 and 1; False where a token is missing. Cells that
+                touch it and images without a remaining pair of cells are left out. Must be None for
+                a calibrated prior.
 
         Returns:
-            A scalar, in float32 or float64. It is not finite if the field is not.
-
-        Raises:
-            ValueError: The mask leaves no cell of some stencil in any image. This is not checked on
-                a GPU, to avoid synchronization. The stencil's term is 0 there.
+            A scalar, in float32 or float64. It is not finite if the field is not. A stencil that
+            has no cell left in any image adds 0, with a warning.
         """
         if checks.floating("field", field).ndim < 3:
             raise ValueError(f"`field` must be (B, *grid, C), got shape {tuple(field.shape)}.")
         if mask is not None:
-            checks.mask("mask", mask, field.shape[:-1])
+            mask = checks.mask("mask", mask, field)
             if self.calibrated:
                 raise ValueError("`mask` must be None for a calibrated prior.")
             field = field.where(mask[..., None], 0)
-        laws, count = self._laws(), len(self.terms)
         with torch.autocast(field.device.type, enabled=False):
             exact = torch.promote_types(field.dtype, torch.float32)
             wide = any(term.wide for term in self.terms)
             field = _limited(field) if wide else field.to(exact)
+            if self.scale == "tokens":
+                field = field / deviations(field, mask, self.group)
             field = self._rotated(field, rotation, generator)
-            if (channels := field.shape[-1]) < count:
-                unit = "pair of a law and a stencil" if self.independent else "stencil"
-                raise ValueError(
-                    f"`field` must have at least {count} channels, one per {unit}, got {channels}."
-                )
-            terms = [
-                term(field[..., n::count], laws[n % len(laws)], mask)
-                for n, term in enumerate(self.terms)
-            ]
-            return torch.stack(terms).mean().to(exact)
+            return self._loss(field, mask).to(exact)
+
+    def _loss(self, field: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the loss of a rotated field."""
+        laws, count, grid = self._laws(), len(self.terms), field.shape[1:-1]
+        if field.shape[-1] < count:
+            unit = "pair of a law and a stencil" if self.independent else "stencil"
+            raise ValueError(
+                f"`field` must have at least {count} channels, one per {unit}, got "
+                f"{field.shape[-1]}."
+            )
+        if self.takes_increments:
+            grid = (grid[0] + 1,)
+            moves = [field[..., n::count] for n in range(count)]
+            whole = [mask] * count
+        else:
+            moves = [increments(field[..., n::count], t.stencil) for n, t in enumerate(self.terms)]
+            whole = [None if mask is None else whole_cells(mask, t.stencil) for t in self.terms]
+        scales = self._scales(moves, whole)
+        losses, samples = [], []
+        for n, term in enumerate(self.terms):
+            values = moves[n] if scales[n] is None else moves[n] / scales[n]
+            loss, number = term(values, grid, laws[n % len(laws)], whole[n])
+            losses.append(loss)
+            samples.append(number)
+        self._record(moves, samples)
+        return torch.stack(losses).mean()
+
+    def _scales(
+        self, moves: Sequence[Tensor], whole: Sequence[Tensor | None]
+    ) -> list[Tensor | float | None]:
+        """Return what the increments of each term are divided by; None for 1."""
+        if self.scale != "free":
+            return [None if unit == 1 else unit for unit in self._units]
+        count = len(self._laws())
+        kinds = [(kind(t.stencil), n % count) for n, t in enumerate(self.terms)]  # pyright: ignore
+        squares = {}
+        for key in dict.fromkeys(kinds):
+            own = [n for n, other in enumerate(kinds) if other == key]
+            terms = [(moves[n], whole[n], self.terms[n].stencil) for n in own]
+            squares[key] = root_mean_square(terms, self.group)  # pyright: ignore
+        return [squares[key] / unit for key, unit in zip(kinds, self._units, strict=True)]
+
+    def _record(self, moves: Sequence[Tensor], samples: Sequence[Tensor | None]) -> None:
+        """Count calls without a cell, and fields that frequencies can't see, on the device."""
+        device = moves[0].device
+        if torch.compiler.is_compiling() or device.type == "meta":
+            return
+        self._calls += 1
+        problems = torch.zeros(3, device=device)
+        absent = [(number == 0).any() for number in samples if number is not None]
+        if absent:
+            problems[0] = torch.stack(absent).any()
+        if self.scale == "fixed" and self._calls & (self._calls - 1) == 0:  # calls 1, 2, 4, ...
+            sizes = [self._size(x, t) for x, t in zip(moves, self.terms, strict=True)]
+            problems[1:] = torch.stack(sizes).any(0)
+        self._problems[str(device)] = problems + self._problems.get(str(device), 0)
+        if device.type == "cpu":
+            self.check()
+
+    def _size(self, values: Tensor, term: nn.Module) -> Tensor:
+        """Return whether most increments alias, and whether all are too small to see."""
+        nodes = term.rule.nodes
+        limit = math.pi / (term.rule.step or float(nodes.diff().max()))
+        x = values.detach().abs()
+        return torch.stack([(x > limit).float().mean() > 0.5, x.max() < 0.1 / term.rule.last])
+
+    def check(self) -> None:
+        """Warn once of masks that leave no cell, and of fields out of the range of the law.
+
+        Every call on a CPU does this. On other devices calls only count, and reading the counts
+        waits for the device.
+        """
+        law, counts = self.law, [0.0] * 3
+        for values in self._problems.values():
+            counts = [a + b for a, b in zip(counts, values.tolist(), strict=True)]
+        self._problems.clear()
+        texts = (
+            "`mask` leaves no pair of whole cells of a stencil in any image; its term is 0.",
+            f"Most increments of the field are too large for the frequencies of {law!r}, so the "
+            "loss can't pull them back. Use scale='tokens' or levyjepa.fit_scale.",
+            f"All increments of the field are too small for the frequencies of {law!r}: it is "
+            "constant, or its scale is not the law's. Use scale='tokens' or levyjepa.fit_scale.",
+        )
+        for n, text in enumerate(texts):
+            if counts[n] and n not in self._warned:
+                self._warned.add(n)
+                warnings.warn(text, stacklevel=2)
 
     def _rotated(
         self, field: Tensor, rotation: Tensor | None, generator: torch.Generator | None
@@ -212,10 +379,17 @@ class LevyRegularizer(nn.Module):
                     f"`rotation` must be ({channels}, {columns}), got {tuple(rotation.shape)}."
                 )
         elif self.directions is None:
-            rotation = random_rotation(channels, *options, same_on_ranks)
+            rotation = random_rotation(channels, *options, same_on_ranks, self.group)
         else:
-            rotation = random_directions(channels, columns, *options, same_on_ranks)
+            rotation = random_directions(channels, columns, *options, same_on_ranks, self.group)
         return field @ rotation.to(field)
+
+    def extra_repr(self) -> str:
+        """Return the options, for `repr`."""
+        parts = [f"stencils={self.stencils}", f"scale={self.scale!r}", f"pool={self.pool!r}"]
+        parts += [f"cells={self.cells!r}", f"unbiased={self.unbiased}"]
+        parts += ["calibrated=True"] * self.calibrated
+        return ", ".join(parts)
 
 
 def _limited(field: Tensor) -> Tensor:
@@ -224,3 +398,15 @@ def _limited(field: Tensor) -> Tensor:
     if wide.requires_grad:
         wide.register_hook(lambda grad: grad.clamp(limits.min, limits.max))
     return wide
+
+
+def _stencils(stencils: Stencil | Sequence[Stencil] | str) -> tuple[Stencil, ...]:
+    if isinstance(stencils, str):
+        return parse_stencils(stencils)
+    listed = (stencils,) if isinstance(stencils, Stencil) else stencils
+    valid = isinstance(listed, Sequence) and len(listed) > 0
+    if not valid or not all(isinstance(stencil, Stencil) for stencil in listed):
+        raise TypeError(f"`stencils` must be one Stencil or more, got {stencils!r}.")
+    if len({stencil.ndim for stencil in listed}) != 1:
+        raise ValueError("`stencils` must all have the same number of axes.")
+    return tuple(listed)

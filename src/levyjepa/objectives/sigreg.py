@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from levyjepa import checks
-from levyjepa.ecf import empirical_cf
+from levyjepa.ecf.empirical import wave_sums
+from levyjepa.objectives.constants import Constants
 from levyjepa.objectives.directions import random_directions
-from levyjepa.objectives.ranks import joint
+from levyjepa.objectives.ranks import Group, total
 
 
 class SIGReg(nn.Module):
@@ -20,24 +21,28 @@ class SIGReg(nn.Module):
         num_directions: Number of random unit directions, drawn at every call, equal on all ranks.
         knots: Number of equispaced frequencies on [0, max_frequency], including 0 (trapezoid rule).
         max_frequency: The largest frequency, u_max.
+        process_group: Process group of the ranks that share a batch, all ranks if None.
 
     Source: Balestriero and LeCun, *LeJEPA*, 2025.
     """
 
     def __init__(
-        self, num_directions: int = 256, knots: int = 17, max_frequency: float = 3.0
+        self,
+        num_directions: int = 256,
+        knots: int = 17,
+        max_frequency: float = 3.0,
+        process_group: Group = None,
     ) -> None:
         super().__init__()
         self.num_directions = checks.count("num_directions", num_directions)
         checks.count("knots", knots, least=2)
         self.step = checks.positive("max_frequency", max_frequency) / (knots - 1)
-        u = self.step * torch.arange(1, knots, dtype=torch.float64)
+        self.group = process_group
+        u = self.step * torch.arange(1, knots, dtype=torch.float64, device="cpu")
         weights = torch.full_like(u, 2 * self.step)
         weights[-1] /= 2
         target = torch.exp(-(u**2) / 2)
-        self.register_buffer("_nodes", u, persistent=False)
-        self.register_buffer("_target", target, persistent=False)
-        self.register_buffer("_weights", weights * target, persistent=False)
+        self.tables = Constants(u, target, weights * target)
 
     def forward(
         self,
@@ -62,13 +67,14 @@ class SIGReg(nn.Module):
             z = projections if projections.dtype.itemsize >= 4 else projections.float()
             if directions is None:
                 directions = random_directions(
-                    dim, self.num_directions, z.dtype, z.device, generator, same_on_ranks=True
+                    dim, self.num_directions, z.dtype, z.device, generator, True, self.group
                 )
             elif checks.floating("directions", directions).shape[:-1] != (dim,):
                 raise ValueError(f"`directions` must be ({dim}, K), got {tuple(directions.shape)}.")
             sketches = (z @ directions.to(z)).transpose(1, 2).reshape(-1, samples)
-            nodes, target = self.get_buffer("_nodes"), self.get_buffer("_target").to(z.dtype)
-            cf = torch.stack(empirical_cf(sketches, nodes, self.step))
-            cf, samples = joint(cf, samples)
-            gap = (cf[0] - target) ** 2 + cf[1] ** 2
-            return samples * (gap * self.get_buffer("_weights").to(z.dtype)).sum(-1).mean()
+            nodes, target, weights = self.tables.on(z.device)
+            waves = total(torch.stack(wave_sums(sketches, nodes, self.step)), self.group)
+            number = total(z.new_tensor(samples), self.group)
+            real, imaginary = waves / number
+            gap = (real - target.to(z.dtype)) ** 2 + imaginary**2
+            return number * (gap * weights.to(z.dtype)).sum(-1).mean()

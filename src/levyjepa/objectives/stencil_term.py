@@ -1,23 +1,31 @@
 """The term of the Lévy prior for one stencil and one law."""
 
+import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from levyjepa.ecf import Quadrature, empirical_cf, null
-from levyjepa.lattice import Stencil, increments, overlaps, room, tilings, whole_cells
+from levyjepa.ecf import Quadrature, null
+from levyjepa.ecf.pairs import near_groups, pair_sums
+from levyjepa.lattice import Stencil, overlaps, room, tilings
 from levyjepa.laws import Law
-from levyjepa.objectives.ranks import joint, total
+from levyjepa.objectives.constants import Constants
+from levyjepa.objectives.ranks import Group, ranks, total
 
 CELLS = ("overlapping", "one", "every")
 POOLS = ("image", "channel", "batch")
+LEAST = 8  # samples of a group; smaller groups are slow
 
 
 class StencilTerm(nn.Module):
-    """The mean statistic of a batch of fields, one of the terms that `LevyRegularizer` averages.
+    """The distance of a batch of increments to a law, one of the terms of `LevyRegularizer`.
+
+    Increments of one sample come in groups along an axis on which the stencil takes differences.
+    Without the noise floor, pairs of one group and of groups whose cells may overlap are left out.
 
     Args:
         law: Law of the increments. It is passed again to every call, because it may be trained.
@@ -25,8 +33,10 @@ class StencilTerm(nn.Module):
         rule: Quadrature rule of the statistic.
         cells: Positions that form a sample, one of `CELLS`.
         pool: Increments that form a sample, one of `POOLS`.
+        unbiased: Whether to take the noise floor out.
         calibrated: Whether to express the loss in null standard deviations above the null mean.
         independent: Whether channels are independent, instead of coordinates of isotropic vectors.
+        group: Process group of the ranks that share a batch.
     """
 
     def __init__(
@@ -36,90 +46,145 @@ class StencilTerm(nn.Module):
         rule: Quadrature,
         cells: str,
         pool: str,
+        unbiased: bool,
         calibrated: bool,
         independent: bool,
+        group: Group,
     ) -> None:
         super().__init__()
         if not isinstance(rule, Quadrature):
             raise TypeError(f"`quadrature` must return a Quadrature, got {rule!r}.")
-        self.stencil, self.step, self.cells, self.pool = stencil, rule.step, cells, pool
-        self.calibrated, self.independent = calibrated, independent
+        self.stencil, self.rule, self.cells, self.pool = stencil, rule, cells, pool
+        self.unbiased, self.calibrated, self.independent = unbiased, calibrated, independent
+        self.group = group
         self.fixed = not any(parameter.requires_grad for parameter in law.parameters())
-        target = law.characteristic_function(rule.nodes, stencil.volume) if self.fixed else None
-        self.register_buffer("nodes", rule.nodes, persistent=False)
-        self.register_buffer("weights", rule.weights, persistent=False)
-        self.register_buffer("target", target, persistent=False)
+        tables = [rule.nodes.cpu(), rule.weights.cpu()]
+        if self.fixed:
+            tables.append(law.characteristic_function(tables[0], stencil.volume))
+        self.tables = Constants(*tables)
+        self.wide = rule.last > 1e6  # u x and its sums may exceed float32
+        self._keys = None if cells == "overlapping" else _tiling_keys(stencil)
         self._nulls: dict[tuple, tuple[Any, Any]] = {}
-        self._rule = rule
-        self.wide = float(rule.nodes[-1]) > 1e6  # u x and its sums may exceed float32
 
-    def forward(self, field: Tensor, law: Law, mask: Tensor | None = None) -> Tensor:
-        """Return the mean over samples, a scalar. `field` is (B, *grid, C), `mask` (B, *grid)."""
-        values = increments(field, self.stencil)
-        whole = None if mask is None else whole_cells(mask, self.stencil)
-        target: Any = self.target
-        if target is None:
-            target = law.characteristic_function(self.get_buffer("nodes"), self.stencil.volume)
-        results = [
-            self._distances(values[:, part], None if whole is None else whole[:, part], target)
-            for part in self._positions(field)
-        ]
-        distances, counts = zip(*results, strict=True)
-        mean = self._mean(torch.cat(distances), None if mask is None else torch.cat(counts))
-        if not self.calibrated:
-            return mean
-        if self.pool == "batch":  # the null of n pooled images is 1/n of that of one
-            mean = mean * total(len(field), mean)
-        center, deviation = self._null(law, field.shape[1:-1], field.shape[-1])
-        return ((mean - center) / deviation).clamp_min(0).to(field.dtype)
-
-    def _mean(self, distances: Tensor, counts: Tensor | None) -> Tensor:
-        """Return the mean over samples with at least one increment, all of them without counts."""
-        if counts is None:
-            return distances.mean()
-        present = counts > 0
-        readable = not (distances.is_cuda or torch.compiler.is_compiling())
-        if readable and not present.any():
-            raise ValueError(
-                f"`mask` must leave a whole cell of {self.stencil} in some image, got none."
-            )
-        return (distances * present).sum() / present.sum().clamp_min(1)
-
-    def _distances(
-        self, values: Tensor, whole: Tensor | None, target: Tensor
+    def forward(
+        self, values: Tensor, grid: Sequence[int], law: Law, whole: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the statistic of every sample and, with a mask, its number of increments."""
-        samples, share, counts = self._samples(values), None, None
+        """Return the mean over samples and, with a mask, the number of samples.
+
+        Args:
+            values: (B, n, C) increments at every position.
+            grid: Number of tokens along each axis.
+            law: Law of the increments.
+            whole: (B, n) bool, False where an increment is absent.
+        """
+        nodes, weights, *target = self.tables.on(values.device)
+        phi = target[0] if target else law.characteristic_function(nodes, self.stencil.volume)
+        squares, pairs, full = [], [], whole is None and self._keys is None
+        for x, counts, reach in self._samples(values, whole, room(self.stencil, grid)):
+            real, imaginary, near = pair_sums(x, counts, phi, nodes, self.rule.step, reach)
+            size = counts.sum(1)
+            close = size.new_zeros(1)
+            if reach is not None:
+                full = full and (counts.shape[1] > reach + 1 or self.pool == "batch")
+                close = (counts * near_groups(counts[..., None], reach)[..., 0]).sum(1)
+            if self.pool == "batch":
+                both = torch.stack([real, imaginary, near]).sum(1, keepdim=True)
+                real, imaginary, near = total(both, self.group)
+                images = len(values) // len(size)
+                size = total(torch.stack([size.sum(0), close.sum(0)]) * images, self.group)
+                size, close = size[:1], size[1:]
+            square = ((real**2 + imaginary**2 - near) * weights.to(real.dtype)).sum(-1)
+            squares.append(2 * square)
+            pairs.append((size**2 - close).expand(len(square)))
+        mean, samples = self._mean(torch.cat(squares), torch.cat(pairs), full)
+        if not self.calibrated:
+            return mean, samples
+        if self.pool == "batch":  # the null of n pooled images is 1/n of that of one
+            mean = mean * total(mean.detach().new_tensor(len(values)), self.group)
+        center, deviation = self._null(law, grid, values)
+        return ((mean - center) / deviation).clamp_min(0).to(values.dtype), samples
+
+    def _mean(self, squares: Tensor, pairs: Tensor, full: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the mean over the samples of all ranks that have a pair, and their number.
+
+        If `full`, they all have, and the number is None.
+        """
+        several = self.pool != "batch" and ranks(self.group) > 1
+        if full and not several:
+            return (squares / pairs.to(squares.dtype)).mean(), None
+        present = pairs > 0
+        ratios = torch.where(present, squares / pairs.clamp_min(1).to(squares.dtype), 0)
+        sums, samples = ratios.sum(), present.sum()
+        if several:
+            sums, samples = total(sums, self.group), total(samples, self.group)
+        return sums / samples.clamp_min(1), samples
+
+    def _samples(
+        self, values: Tensor, whole: Tensor | None, shape: tuple[int, ...]
+    ) -> list[tuple[Tensor, Tensor, int | None]]:
+        """Return samples (R, G, N), their counts (R or 1, G) and the reach of pairs left out."""
+        axis = _axis(self.stencil, shape) if self.unbiased else 0
+        front = (len(values), shape[axis], -1)
+        values = values.unflatten(1, shape).movedim(1 + axis, 1).reshape(*front, values.shape[-1])
+        extent = self.stencil.extent[axis]
+        masks = [whole] if self._keys is None else self._tilings(whole, shape, values.device)
+        parts = []
+        for mask in masks:
+            if mask is not None:
+                mask = mask.unflatten(1, shape).movedim(1 + axis, 1).reshape(len(mask), *front[1:])
+            parts.append(self._groups(values, mask, extent))
+        return parts
+
+    def _tilings(
+        self, whole: Tensor | None, shape: tuple[int, ...], device: torch.device
+    ) -> list[Tensor | None]:
+        """Return which increments are present and belong to a tiling, (B or 1, n) for each."""
+        matrix, det, keys = self._keys  # pyright: ignore
+        axes = torch.meshgrid(*(torch.arange(n, device=device) for n in shape), indexing="ij")
+        key = sum(
+            det**b * (sum(row[b] * x for row, x in zip(matrix, axes, strict=True)) % det)
+            for b in range(len(shape))
+        )
+        key = torch.as_tensor(key).reshape(1, -1)
+        tilings = [key == value for value in (keys[:1] if self.cells == "one" else keys)]
+        return [part if whole is None else part & whole for part in tilings]
+
+    def _groups(
+        self, values: Tensor, whole: Tensor | None, extent: int
+    ) -> tuple[Tensor, Tensor, int | None]:
+        """Return one entry of `_samples`.
+
+        Args:
+            values: (B, P, n, C) increments. Those at different p < P have cells that do not
+                overlap if they are at least `extent` apart.
+            whole: (B or 1, P, n) bool, False where an increment is absent.
+            extent: Extent of a cell along P.
+        """
+        length, rest, channels = values.shape[1:]
         if whole is not None:
-            share = self._samples(whole[..., None].expand_as(values)).to(samples.dtype)
-            counts = share.sum(1, keepdim=True)
-            share = share / counts.clamp_min(1)
-        nodes, weights = self.get_buffer("nodes"), self.get_buffer("weights")
-        real, imaginary = empirical_cf(samples, nodes, self.step, share)
-        if self.pool == "batch":
-            size = samples.new_full((1, 1), samples.shape[1])
-            both = torch.stack([real, imaginary])
-            (real, imaginary), counts = joint(both, size if counts is None else counts)
-        gap = (real - target.to(real.dtype)) ** 2 + imaginary**2
-        distances = 2 * (gap * weights.to(real.dtype)).sum(-1)
-        return distances, None if counts is None else counts.squeeze(1)
+            values = values.where(whole[..., None], 0)
+        alone = self.pool == "channel"
+        if alone:
+            values = values.movedim(-1, 1).flatten(0, 1)[..., None]
+        share = 1 if alone else channels  # samples of a cell
+        if whole is None:
+            counts = values.new_full((1, length), rest * share, dtype=torch.float64)
+        else:
+            counts = whole.sum(2).double() * share
+            counts = counts.repeat_interleave(channels, 0) if alone and len(whole) > 1 else counts
+        if not self.unbiased:
+            return values.flatten(1).unsqueeze(1), counts.sum(1, keepdim=True), None
+        size = max(1, min(math.ceil(LEAST / (rest * share)), length // 8))
+        groups = math.ceil(length / size)
+        reach = (extent - 2) // size + 1 if extent > 1 else 0
+        if tail := groups * size - length:
+            values, counts = F.pad(values, (0, 0, 0, 0, 0, tail)), F.pad(counts, (0, tail))
+        counts = counts.unflatten(1, (groups, size)).sum(2)
+        return values.reshape(len(values), groups, -1), counts, reach
 
-    def _samples(self, x: Tensor) -> Tensor:
-        """Return increments (B, n, C) grouped into samples (S, N)."""
-        if self.pool == "channel":
-            return x.transpose(1, 2).flatten(0, 1)
-        return x.flatten(1) if self.pool == "image" else x.reshape(1, -1)
-
-    def _positions(self, field: Tensor) -> Sequence[Any]:
-        """Return the sets of positions that form separate samples."""
-        if self.cells == "overlapping":
-            return [slice(None)]
-        shape = room(self.stencil, field.shape[1:-1])
-        parts = _tilings(self.stencil, shape, field.device)  # pyright: ignore
-        return parts[: 1 if self.cells == "one" else None]
-
-    def _null(self, law: Law, grid: Sequence[int], channels: int) -> tuple[Any, Any]:
+    def _null(self, law: Law, grid: Sequence[int], values: Tensor) -> tuple[Any, Any]:
         """Return the null mean and standard deviation of a sample from one image."""
+        channels = values.shape[-1]
         key = (*grid, channels)
         if key in self._nulls:
             return self._nulls[key]
@@ -132,11 +197,10 @@ class StencilTerm(nn.Module):
         alone = self.independent or self.pool == "channel"
         if self.independent and self.pool != "channel":  # one sample per channel, pooled
             share = share / channels
-        if self._rule.nodes.device != (device := self.get_buffer("nodes").device):
-            rule = self._rule
-            self._rule = Quadrature(rule.nodes.to(device), rule.weights.to(device), rule.step)
+        nodes, weights, *_ = self.tables.on(values.device)
+        rule = Quadrature(nodes, weights, self.rule.step)
         with torch.no_grad():
-            result = null(law, self.stencil.volume, self._rule, pairs, 1 if alone else channels)
+            result = null(law, self.stencil.volume, rule, pairs, 1 if alone else channels)
             mean, std = result.mean * share, result.std * share
         if not self.fixed:
             return mean, std
@@ -144,7 +208,23 @@ class StencilTerm(nn.Module):
         return self._nulls[key]
 
 
-@torch.compiler.disable  # tables, computed once by numpy
-@lru_cache(maxsize=64)
-def _tilings(stencil: Stencil, shape: tuple[int, ...], device: torch.device) -> list[Tensor]:
-    return [torch.from_numpy(part).to(device) for part in tilings(stencil, shape)]
+def _axis(stencil: Stencil, shape: tuple[int, ...]) -> int:
+    """Return the first axis along which there is room for two cells, among those with differences.
+
+    A law says nothing about increments that differ along the other axes only.
+    """
+    axes = [axis for axis, extent in enumerate(stencil.extent) if extent]
+    return next((axis for axis in axes if shape[axis] > stencil.extent[axis]), axes[0])
+
+
+def _tiling_keys(stencil: Stencil) -> tuple[list[list[int]], int, list[int]]:
+    """Return a matrix, a modulus and keys: positions of one tiling have one key.
+
+    The key of a position p is sum_b (p M)_b det^b with (p M)_b modulo det, where M = det D^-1 for
+    the basis D of the stencil's tilings.
+    """
+    det = round(abs(np.linalg.det(stencil.basis)))
+    matrix = (det * np.linalg.inv(stencil.basis)).round().astype(int)
+    period = np.indices([det] * stencil.ndim).reshape(stencil.ndim, -1).T
+    keys = (period @ matrix % det) @ (det ** np.arange(stencil.ndim))
+    return matrix.tolist(), det, sorted({int(key) for key in keys})

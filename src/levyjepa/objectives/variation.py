@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from levyjepa import checks
 from levyjepa.lattice import increments, line, whole_cells
+from levyjepa.objectives.ranks import mean, total
 
 
 class TotalVariation(nn.Module):
@@ -40,15 +41,17 @@ class TotalVariation(nn.Module):
             raise ValueError(f"`field` must be (B, *grid, C), got {tuple(field.shape)}.")
         field = field if field.dtype.itemsize >= 4 else field.float()
         if mask is not None:
-            field = field.where(checks.mask("mask", mask, field.shape[:-1])[..., None], 0)
+            mask = checks.mask("mask", mask, field)
+            field = field.where(mask[..., None], 0)
         axes = range(field.ndim - 2)
         stencils = [line(len(axes), axis) for axis in axes if field.shape[1 + axis] > 1]
-        total = field.new_zeros(())
+        loss = field.new_zeros(())
         for stencil in stencils:
             distances = torch.linalg.vector_norm(increments(field, stencil), dim=-1)
             if mask is None:
-                total = total + distances.mean()
+                loss = loss + mean(distances)
             else:
                 whole = whole_cells(mask, stencil)
-                total = total + (distances * whole).sum() / whole.sum().clamp_min(1)
-        return total * field.shape[-1] ** -0.5
+                number = total(whole.sum()).clamp_min(1)
+                loss = loss + total((distances * whole).sum()) / number
+        return loss * field.shape[-1] ** -0.5
