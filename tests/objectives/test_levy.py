@@ -3,13 +3,9 @@
 Statistical tests: 5 sigma bands, fixed seeds.
 """
 
-import os
-
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from levyjepa.ecf import equispaced, statistic
 from levyjepa.inference import jump_probability
@@ -147,56 +143,6 @@ def test_images_without_a_whole_cell_are_left_out(pool, cells):
         term(field, EYE, mask=mask.double())
     with pytest.raises(ValueError, match="`mask` must be 0 and 1, got 2"):
         term(field, EYE, mask=2 * mask.long())
-
-
-def levy_cases(field):
-    mask = torch.ones(field.shape[:-1], dtype=torch.bool)
-    mask[0] = False  # the first rank has fewer cells
-    mask[4, :3] = False
-    return [
-        (LevyRegularizer(LAW, pool="batch"), None),
-        (LevyRegularizer(LAW, pool="batch"), mask),
-        (LevyRegularizer(LAW, pool="batch", cells="every", calibrated=True), None),
-        (LevyRegularizer(LAW, pool="batch", directions=6), mask),
-        (LevyRegularizer(LAW, pool="batch", learnable=True), None),
-    ]
-
-
-def levy_on_a_rank(rank, world, address, field, queue):
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
-    own = slice(rank, None, world) if rank else slice(0, None, world)
-    for n, (term, mask) in enumerate(levy_cases(field)):
-        part = field[own].clone().requires_grad_()
-        loss = term(part, generator=generator(), mask=None if mask is None else mask[own])
-        loss.backward()
-        law = [p.grad.item() / world for p in term.parameters()]
-        random_loss = term(part.detach(), mask=None if mask is None else mask[own]).item()
-        queue.put((rank, n, loss.item(), (part.grad / world).numpy(), law, random_loss))
-    dist.barrier()
-    dist.destroy_process_group()
-    os._exit(0)  # gloo's threads can abort Python's normal exit
-
-
-def test_two_ranks_are_one_joint_batch(tmp_path):
-    """Loss and gradient. Data-parallel training averages gradients, hence the division."""
-    field = torch.randn(6, 7, 6, 4, dtype=torch.float64, generator=generator())
-    context = mp.get_context("spawn")
-    queue = context.SimpleQueue()
-    address = f"file://{tmp_path}/rendezvous"
-    mp.spawn(levy_on_a_rank, (2, address, field, queue), 2)
-    cases = levy_cases(field)
-    results = {(rank, n): rest for rank, n, *rest in (queue.get() for _ in range(2 * len(cases)))}
-    for n, (term, mask) in enumerate(cases):
-        joint = field.clone().requires_grad_()
-        want = term(joint, generator=generator(), mask=mask)
-        want.backward()
-        for rank in (0, 1):
-            loss, grad, _, random_loss = results[rank, n]
-            assert loss == pytest.approx(want.item(), rel=1e-10)
-            assert np.allclose(grad, joint.grad[rank::2].numpy(), rtol=1e-9, atol=1e-14)
-            assert random_loss == results[0, n][3]  # the same rotation, even without a generator
-        law = np.sum([results[rank, n][2] for rank in (0, 1)], 0)
-        assert np.allclose(law, [p.grad.item() for p in term.parameters()], rtol=1e-5)
 
 
 WIDE = Brownian(0.3) + CompoundPoisson(1.0, LaplaceJumps(1.0))

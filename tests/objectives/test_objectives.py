@@ -2,13 +2,10 @@
 
 import json
 import math
-import os
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from levyjepa.lattice import box, diamond, line, sample_sheet
 from levyjepa.laws import Brownian, CompoundPoisson, IndependentCoordinates, LaplaceJumps
@@ -222,37 +219,6 @@ def test_compiled_equals_eager():
     rotation = torch.linalg.qr(torch.randn(4, 4))[0]
     term = LevyRegularizer.reference()
     assert torch.allclose(torch.compile(term)(field, rotation), term(field, rotation), rtol=1e-5)
-
-
-def _sigreg_on_a_rank(rank, world, address, z, directions, queue):
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
-    part = z.chunk(world, 1)[rank].clone().requires_grad_()
-    loss = SIGReg()(part, directions)
-    loss.backward()
-    random_loss = SIGReg(8)(part.detach(), generator=None)
-    queue.put((rank, loss.item(), (part.grad / world).numpy(), random_loss.item()))
-    dist.barrier()
-    dist.destroy_process_group()
-    os._exit(0)  # gloo's threads can abort Python's normal exit
-
-
-def test_two_ranks_are_one_joint_batch(tmp_path):
-    """Loss and gradient. Data-parallel training averages gradients, hence the division."""
-    z = torch.randn(2, 20, 4, dtype=torch.float64, generator=generator())
-    directions = torch.nn.functional.normalize(torch.randn(4, 6, dtype=torch.float64), dim=0)
-    joint = z.clone().requires_grad_()
-    want = SIGReg()(joint, directions)
-    want.backward()
-    context = mp.get_context("spawn")
-    queue = context.SimpleQueue()
-    address = f"file://{tmp_path}/rendezvous"
-    mp.spawn(_sigreg_on_a_rank, (2, address, z, directions, queue), 2)
-    got = {rank: rest for rank, *rest in (queue.get() for _ in range(2))}
-    for rank in (0, 1):
-        loss, grad, random_loss = got[rank]
-        assert loss == pytest.approx(want.item(), rel=1e-12)
-        assert np.allclose(grad, joint.grad.chunk(2, 1)[rank].numpy(), rtol=1e-10, atol=1e-15)
-        assert random_loss == got[0][2]  # without a generator, ranks use the same directions
 
 
 def test_errors_name_invalid_input():

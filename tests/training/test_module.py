@@ -129,8 +129,9 @@ def test_two_ranks_give_the_loss_and_gradients_of_one_with_the_joint_batch(tmp_p
     )
     assert done.returncode == 0, done.stderr
     joint, first, second = (torch.load(tmp_path / f"{n}.pt") for n in ("1-0", "2-0", "2-1"))
-    assert first["loss"]["train/sigreg"] == pytest.approx(second["loss"]["train/sigreg"])
-    assert first["loss"]["train/inv"] != pytest.approx(second["loss"]["train/inv"])
+    for name in ("train/sigreg", "train/inv", "train/levy"):
+        assert first["loss"][name] == pytest.approx(second["loss"][name])
+    assert first["loss"]["train/probe_loss"] != pytest.approx(second["loss"]["train/probe_loss"])
     for name, value in joint["loss"].items():
         mean = (first["loss"][name] + second["loss"][name]) / 2
         assert mean == pytest.approx(value, rel=1e-4), name

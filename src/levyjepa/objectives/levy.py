@@ -151,7 +151,7 @@ class LevyRegularizer(nn.Module):
             self.law = IndependentCoordinates(*map(Pinned, law.laws))  # pyright: ignore
         elif learnable:
             self.law = Pinned(law)  # pyright: ignore
-        rule_of = quadrature or (lambda law, volume: equispaced(law, volume=volume))
+        rule_of = quadrature or default_rule
         laws = self._laws()
         self.terms = nn.ModuleList(
             StencilTerm(
@@ -390,6 +390,11 @@ class LevyRegularizer(nn.Module):
         parts += [f"cells={self.cells!r}", f"unbiased={self.unbiased}"]
         parts += ["calibrated=True"] * self.calibrated
         return ", ".join(parts)
+
+
+def default_rule(law: Law, volume: float) -> Quadrature:
+    """Return 64 equispaced nodes on the range of the law."""
+    return equispaced(law, volume=volume)
 
 
 def _limited(field: Tensor) -> Tensor:

@@ -1,15 +1,17 @@
 """The Lévy prior for video: three kinds of increments, in space-time, space and time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from levyjepa import checks
+from levyjepa.ecf import Quadrature
 from levyjepa.lattice import Stencil, box, diamond, line
 from levyjepa.laws import IndependentCoordinates, Law
-from levyjepa.objectives.levy import LevyRegularizer
+from levyjepa.objectives.levy import LevyRegularizer, default_rule
 
 KINDS: tuple[str, ...] = ("spacetime", "space", "time")
 
@@ -24,7 +26,8 @@ class VideoRegularizer(nn.Module):
       Lévy process, and a cut is a jump of all tokens.
 
     The prior of a kind is a `LevyRegularizer` over all its increments in a clip. Kinds use
-    different random rotations.
+    different random rotations. The weights of the quadrature rules have one sum for all kinds, that
+    of a cell of unit volume, so that a loss of a kind is a mean over its frequencies.
 
     One step in time is as long as `time_step` steps in space. Cells of "spacetime" and "time" have
     the volume `time_step`, and cells of "space" keep their volume. The same law therefore fits
@@ -42,7 +45,7 @@ class VideoRegularizer(nn.Module):
         time_step: Length of a step in time, in steps in space.
         weights: Weights by kind, 1 by default. Kinds with weight 0 are left out.
         options: Other arguments of `LevyRegularizer`: quadrature, calibrated, cells, pool,
-            directions, learnable. If learnable, every kind trains its own law, for example
+            directions, learnable, scale, unbiased, process_group. If learnable, every kind trains its own law, for example
             `priors["time"].law`. The null of a calibrated prior treats frames and tokens that share
             no cell as independent. Clips in which they are correlated have an expected score of up
             to a few standard deviations above 0.
@@ -85,8 +88,15 @@ class VideoRegularizer(nn.Module):
                 "`law` and `weights` must give at least one kind a law and a positive weight, "
                 "got none."
             )
+        rule_of = options.pop("quadrature", None) or default_rule
+        if not callable(rule_of):
+            raise TypeError(f"`quadrature` must be a function or None, got {rule_of!r}.")
+        rules = {kind: rule_of if kind == "space" else partial(_as_unit, rule_of) for kind in KINDS}
         self.priors = nn.ModuleDict(
-            {kind: LevyRegularizer(laws[kind], cells[kind], **options) for kind in self.weights}
+            {
+                kind: LevyRegularizer(laws[kind], cells[kind], rules[kind], **options)
+                for kind in self.weights
+            }
         )
 
     def terms(
@@ -127,3 +137,10 @@ class VideoRegularizer(nn.Module):
     ) -> Tensor:
         """Return the loss of a batch of clips, a scalar. The arguments are those of `terms`."""
         return self.total(self.terms(field, rotation, generator, mask))
+
+
+def _as_unit(rule_of: Callable[[Law, float], Quadrature], law: Law, volume: float) -> Quadrature:
+    """Return a quadrature rule whose weights have the sum of those for unit volume."""
+    rule, unit = rule_of(law, volume), rule_of(law, 1.0)
+    factor = unit.weights.sum() / rule.weights.sum()
+    return Quadrature(rule.nodes, factor * rule.weights, rule.step)

@@ -88,11 +88,13 @@ def change_data(config: Config, words: Sequence[str]) -> Config:
 
 
 def from_dict(settings: Mapping[str, Any]) -> Config:
-    """Check nested settings, as `config.yaml` holds them; older keys are renamed."""
+    """Check nested settings, as `config.yaml` holds them; older ones keep their meaning."""
     settings = {key: dict(v) if isinstance(v, Mapping) else v for key, v in settings.items()}
     objective = settings.get("objective", {})
     if "pace" in objective:
         objective["time_step"] = objective.pop("pace")
+    if objective and "scale" not in objective:
+        objective["unbiased"] = False
     return Config.parse(settings)
 
 

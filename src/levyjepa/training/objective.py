@@ -31,6 +31,8 @@ def build_prior(config: Config) -> LevyRegularizer | VideoRegularizer:
     options: dict[str, Any] = {
         "quadrature": partial(_quadrature, settings.quadrature, settings.nodes),
         "calibrated": settings.calibrated,
+        "scale": settings.scale,
+        "unbiased": settings.unbiased,
         "learnable": settings.learnable,
         "cells": settings.cells,
     }

@@ -60,6 +60,12 @@ class ObjectiveSettings(Settings):
         default="equispaced", description="Frequencies and weights: equispaced, gauss_laguerre."
     )
     nodes: int = Field(default=64, ge=1, description="Number of frequencies.")
+    scale: Literal["fixed", "tokens", "free"] = Field(
+        default="fixed",
+        description="Units of the law: fixed (the field's values), tokens (their deviation), free "
+        "(the increments' own).",
+    )
+    unbiased: bool = Field(default=True, description="Take the noise floor out of the prior.")
     calibrated: bool = Field(default=False, description="Use null deviations above the null mean.")
     learnable: bool = Field(default=False, description="Train the law's shape with the network.")
     cells: Literal["overlapping", "one", "every"] = Field(
