@@ -122,9 +122,7 @@ def compute_sums(
     if has_kernels(samples):
         from levyjepa.ecf import kernels
 
-        real, imaginary = kernels.sums(samples, nodes, step is not None, weights)
-        scale = samples.shape[-1] if weights is None else 1
-        return real * scale, imaginary * scale
+        return kernels.sums(samples, nodes, step is not None, weights)
     with torch.autocast(samples.device.type, enabled=False):
         if torch.compiler.is_compiling():
             sums: Any = _sums if step is None else _fused_sums
@@ -152,9 +150,7 @@ def compute_slopes(
     if has_kernels(samples):
         from levyjepa.ecf import kernels
 
-        given = samples, nodes, step is not None, weights, on_real, on_imaginary
-        slopes = kernels.slopes(*given)
-        return slopes * samples.shape[-1] if weights is None else slopes
+        return kernels.slopes(samples, nodes, step is not None, weights, on_real, on_imaginary)
     with torch.autocast(samples.device.type, enabled=False):
         # d/dx of Re: -u sin(ux); of Im: u cos(ux).
         on_cos, on_sin = on_imaginary * nodes, -on_real * nodes

@@ -40,7 +40,7 @@ def _sums(
         if WEIGHTED:
             share = tl.load(weights_at + row * n + at + lane, inside, 0.0)
         else:
-            share = tl.where(inside, 1.0 / n, 0.0)
+            share = tl.where(inside, 1.0, 0.0)
         x, share = x[None, None, :], share[None, None, :]
         c, s = share * tl.cos(u * x), share * tl.sin(u * x)
         z_c, z_s = tl.cos(ahead * x), tl.sin(ahead * x)
@@ -78,8 +78,6 @@ def _slopes(
         slope += c * tl.cos(angle) - s * tl.sin(angle)
     if WEIGHTED:
         slope *= tl.load(weights_at + row * n + column, inside, 0.0)
-    else:
-        slope /= n
     tl.store(slope_at + row * n + column, slope, inside)
 
 
@@ -138,6 +136,6 @@ torch.library.impl("levyjepa::slopes", "default", _run_slopes)
 torch.library.register_fake("levyjepa::slopes", lambda x, *_: x.new_empty(x.shape))
 
 sums = torch.ops.levyjepa.sums.default
-"""Return the means of cos(ux) and sin(ux) over the samples of each row, or the weighted sums."""
+"""Return the sums of cos(ux) and sin(ux) over the samples of each row, weighted or not."""
 slopes = torch.ops.levyjepa.slopes.default
 """Return the gradient of `sums` with respect to the samples, given those of its two results."""

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from levyjepa.ecf import empirical
 from levyjepa.ecf.empirical import (
     Waves,
     compute_slopes,
     compute_sums,
-    has_kernels,
     plain_gradients,
     transforming,
 )
@@ -52,7 +52,7 @@ def pair_sums(
         Three tensors (R, K), differentiable in `samples` and `target`.
     """
     target, counts = target.to(samples.dtype), counts.to(samples.dtype)
-    if not has_kernels(samples):
+    if not empirical.has_kernels(samples):
         nodes = nodes.to(samples.dtype)
     if transforming():
         return _plain(samples, target, counts, nodes.to(samples.dtype), reach)
@@ -93,7 +93,7 @@ class _PairSums(torch.autograd.Function):
         for rows in _parts(samples, len(nodes)):
             x, count = samples[rows], _of(counts, rows)
             flat, waves = x.flatten(0, 1), None
-            if compiling or has_kernels(samples):
+            if compiling or empirical.has_kernels(samples):
                 sums = compute_sums(flat, nodes, ctx.step)
             else:
                 waves = Waves(flat, nodes, ctx.step)
