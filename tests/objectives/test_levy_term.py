@@ -91,16 +91,12 @@ def test_several_passes_are_one_batch_and_are_then_forgotten():
 def test_passes_of_several_sizes_are_weighted_by_images():
     model, inputs, term = build("timm, any size")
     model.eval()
-    small, losses = torch.randn(6, 3, 24, 24, generator=generator()), []
-    for images in (inputs, small):
-        model(images)
-        losses.append(term(generator=generator()))
-        model(images)
-    assert len(term.tap.seen) == 2
-    together = term(generator=generator())
-    own = generator()  # both draw from one generator
+    small, own = torch.randn(6, 3, 24, 24, generator=generator()), generator()
     model(inputs)
-    first = term(generator=own)
+    model(small)
+    together = term(generator=generator())
+    model(inputs)
+    first = term(generator=own)  # both draw from one generator
     model(small)
     torch.testing.assert_close(together, 0.25 * first + 0.75 * term(generator=own))
 
@@ -220,15 +216,17 @@ def test_a_compiled_model_gives_the_same(name, layer):
         losses.append(loss.detach())
         grads.append(gradients(model) | gradients(term))
     torch.testing.assert_close(losses[1], losses[0])
+    unused = set(grads[1]) - set(grads[0])  # such as a pooler, whose output was compiled too
+    assert not any(grads[1].pop(name).any() for name in unused)
     assert_same(grads[1], grads[0])
 
 
 def test_a_compiled_vit_has_no_graph_break():
     torch._dynamo.reset()
-    model, inputs, term = build(patch_drop_rate=0.5)
+    model, inputs, term = build(patch_drop_rate=0.2)
     run = torch.compile(model.train(), backend="aot_eager", fullgraph=True)
     run(inputs)
-    assert term.tap.seen[0].order.shape == (2, 8)
+    assert term.tap.seen[0].order.shape == (2, 12)
     term().backward()
 
 
@@ -305,7 +303,7 @@ def test_an_assigned_term_belongs_to_the_model_once():
     other, _, more = build()
     other.levy = more
     other.load_state_dict(model.state_dict())
-    assert not list(term.children())[0] is model
+    assert not any(module is model for module in term.modules())
     model.train(False)
     model(inputs)
     term()
