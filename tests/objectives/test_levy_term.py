@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.objectives.backbones import KINDS, backbone, output_of
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps
 from levyjepa.objectives import LevyRegularizer, LevyTerm, PatchTokens, VideoRegularizer
-from tests.objectives.backbones import KINDS, backbone, output_of
 
 LAW = Brownian(0.25) + CompoundPoisson(0.3, LaplaceJumps(1.0))
 
@@ -109,7 +109,7 @@ def test_passes_without_gradients_do_not_count():
     with torch.inference_mode():
         model(inputs)
     assert not term.tap.seen
-    with pytest.raises(RuntimeError, match="passes without gradients, as under `torch.no_grad`"):
+    with pytest.raises(RuntimeError, match=r"passes without gradients, as under `torch.no_grad`"):
         term()
     model(inputs)
     with torch.no_grad():
@@ -345,12 +345,12 @@ def test_the_width_is_asked_for():
             return self.layers[0](tokens)
 
     model = Plain()
-    with pytest.raises(ValueError, match="`width` must be given.*Plain does not say it"):
+    with pytest.raises(ValueError, match=r"`width` must be given.*Plain does not say it"):
         LevyTerm(model, LAW)
     term = LevyTerm(model, LAW, width=8, dim=4)
     model(torch.randn(2, 9, 8))
     assert term().shape == ()
     term = LevyTerm(model, LAW, width=6, dim=4)
     model(torch.randn(2, 9, 8))
-    with pytest.raises(ValueError, match="`width` must be 8, the number of channels.*got 6"):
+    with pytest.raises(ValueError, match=r"`width` must be 8, the number of channels.*got 6"):
         term()

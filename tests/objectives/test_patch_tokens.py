@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from tests.objectives.backbones import KINDS, backbone, output_of
 from torch import nn
 
 from levyjepa.objectives import PatchTokens
-from tests.objectives.backbones import KINDS, backbone, output_of
 
 EVERY = pytest.mark.parametrize("name", KINDS)
 
@@ -188,7 +188,7 @@ def test_places_of_kept_patches_are_given_at_the_call():
 def test_a_convolutional_network_is_named():
     timm = pytest.importorskip("timm", reason="needs timm")
     net = timm.create_model("resnet18", num_classes=2)
-    with pytest.raises(ValueError, match="must have transformer blocks.*got ResNet.*movedim"):
+    with pytest.raises(ValueError, match=r"must have transformer blocks.*got ResNet.*movedim"):
         PatchTokens(net)
     wrapped = PatchTokens(net, layer="layer4")
     with pytest.raises(ValueError, match=r"tokens \(B, N, C\), got shape \(1, 512, 2, 2\).*moved"):
@@ -223,7 +223,7 @@ def test_tokens_that_fit_no_grid_are_refused():
         "got 21 tokens from the last layer of VisionTransformer: with prefix=5",
     ):
         PatchTokens(case.model, prefix=1)(case.inputs)
-    with pytest.raises(ValueError, match="a 2 x 5 grid, got 21 tokens .*: with prefix=11"):
+    with pytest.raises(ValueError, match=r"a 2 x 5 grid, got 21 tokens .*: with prefix=11"):
         PatchTokens(case.model, grid=(2, 5))(case.inputs)
     with pytest.raises(ValueError, match=r"tokens \(B, N, C\), got shape \(2, 5\)"):
         PatchTokens(case.model, layer="head")(case.inputs)

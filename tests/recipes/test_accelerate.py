@@ -3,12 +3,14 @@
 import pytest
 import torch
 
-REASON = "needs pip install 'levyjepa[recipes]'"
-accelerate = pytest.importorskip("accelerate", reason=REASON)
-timm = pytest.importorskip("timm", reason=REASON)
+pytest.importorskip("accelerate", reason="needs pip install 'levyjepa[recipes]'")
+pytest.importorskip("timm", reason="needs pip install 'levyjepa[recipes]'")
+
+import accelerate
+import timm
+from tests.recipes.pictures import photographs
 
 import levyjepa
-from tests.recipes.pictures import photographs
 
 LAW = levyjepa.Brownian(0.25) + levyjepa.CompoundPoisson(0.3, levyjepa.LaplaceJumps(1.0))
 SMALL = {"img_size": 64, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 4}

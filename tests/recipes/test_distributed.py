@@ -11,6 +11,7 @@ import torch
 
 pytest.importorskip("timm", reason="needs pip install 'levyjepa[recipes]'")
 
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-REASON = "needs pip install 'levyjepa[recipes]'"
-pytest.importorskip("lightly", reason=REASON)
-timm = pytest.importorskip("timm", reason=REASON)
+pytest.importorskip("lightly", reason="needs pip install 'levyjepa[recipes]'")
+pytest.importorskip("timm", reason="needs pip install 'levyjepa[recipes]'")
 
+import timm
 from lightly.data.ijepa_collate import IJEPAMaskCollator
 from lightly.loss import LeJEPALoss
 from lightly.models import utils
@@ -19,9 +19,9 @@ from lightly.models.modules import (
     MaskedVisionTransformerDecoderTIMM,
     MaskedVisionTransformerTIMM,
 )
+from tests.recipes.pictures import photographs
 
 import levyjepa
-from tests.recipes.pictures import photographs
 
 LAW = levyjepa.Brownian(0.25) + levyjepa.CompoundPoisson(0.3, levyjepa.LaplaceJumps(1.0))
 

@@ -4,13 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-REASON = "needs pip install 'levyjepa[recipes]'"
-lightning = pytest.importorskip("lightning", reason=REASON)
-timm = pytest.importorskip("timm", reason=REASON)
+pytest.importorskip("lightning", reason="needs pip install 'levyjepa[recipes]'")
+pytest.importorskip("timm", reason="needs pip install 'levyjepa[recipes]'")
+
+import lightning
+import timm
+from tests.recipes.pictures import photographs
 
 import levyjepa
 from levyjepa.training import LevyCallback
-from tests.recipes.pictures import photographs
 
 LAW = levyjepa.Brownian(0.25) + levyjepa.CompoundPoisson(0.3, levyjepa.LaplaceJumps(1.0))
 SMALL = {"img_size": 64, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 4}
@@ -104,5 +106,7 @@ def test_an_optimizer_without_the_projection_is_an_error():
     with pytest.raises(ValueError, match="`configure_optimizers` must pass all parameters of 'bac"):
         fit(Module(only_head=True))
     callback = LevyCallback(LAW, module_name="encoder")
-    with pytest.raises(ValueError, match="`module_name` must be .* such as backbone, got 'encoder'"):
+    with pytest.raises(
+        ValueError, match=r"`module_name` must be .* such as backbone, got 'encoder'"
+    ):
         callback.setup(lightning.Trainer(accelerator="cpu", logger=False), Module(), "fit")

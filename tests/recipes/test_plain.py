@@ -3,10 +3,12 @@
 import pytest
 import torch
 
-timm = pytest.importorskip("timm", reason="needs pip install 'levyjepa[recipes]'")
+pytest.importorskip("timm", reason="needs pip install 'levyjepa[recipes]'")
+
+import timm
+from tests.recipes.pictures import photographs
 
 import levyjepa
-from tests.recipes.pictures import photographs
 
 LAW = levyjepa.Brownian(0.25) + levyjepa.CompoundPoisson(0.3, levyjepa.LaplaceJumps(1.0))
 SMALL = {"img_size": 64, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 4}

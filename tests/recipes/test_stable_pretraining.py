@@ -5,15 +5,15 @@ import types
 import pytest
 import torch
 
-REASON = "needs pip install 'levyjepa[recipes]'"
-spt = pytest.importorskip("stable_pretraining", reason=REASON)
+pytest.importorskip("stable_pretraining", reason="needs pip install 'levyjepa[recipes]'")
 
 import lightning
+import stable_pretraining as spt
 from stable_pretraining.methods.lejepa import LeJEPA
+from tests.recipes.pictures import photographs
 
 import levyjepa
 from levyjepa.training import LevyCallback
-from tests.recipes.pictures import photographs
 
 LAW = levyjepa.Brownian(0.25) + levyjepa.CompoundPoisson(0.3, levyjepa.LaplaceJumps(1.0))
 
@@ -32,7 +32,9 @@ class Views(torch.utils.data.Dataset):
 
 
 def lejepa_forward(self, batch, stage):
-    views = {kind: [batch[f"{kind}_{n}"]["image"] for n in range(2)] for kind in ("global", "local")}
+    views = {
+        kind: [batch[f"{kind}_{n}"]["image"] for n in range(2)] for kind in ("global", "local")
+    }
     output = LeJEPA.forward(self, global_views=views["global"], local_views=views["local"])
     return {"loss": output.loss, "embedding": output.embedding}
 

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-REASON = "needs pip install 'levyjepa[recipes]'"
-transformers = pytest.importorskip("transformers", reason=REASON)
-pytest.importorskip("accelerate", reason=REASON)
+pytest.importorskip("transformers", reason="needs pip install 'levyjepa[recipes]'")
+pytest.importorskip("accelerate", reason="needs pip install 'levyjepa[recipes]'")
+
+import transformers
+from tests.recipes.pictures import photographs
 
 import levyjepa
-from tests.recipes.pictures import photographs
 
 LAW = levyjepa.Brownian(0.25) + levyjepa.CompoundPoisson(0.3, levyjepa.LaplaceJumps(1.0))
 SMALL = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
 from levyjepa import checks
@@ -77,6 +78,11 @@ class LevyTerm(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
+        if isinstance(model, DistributedDataParallel):
+            raise TypeError(
+                "`model` must be the model itself, got DistributedDataParallel: build the term and "
+                "assign it to the model before wrapping, so that its projection is synchronized."
+            )
         found = attach(model, layer, grid, prefix)
         self.tap, self.handles = found.tap, found.handles
         weakref.finalize(self, _remove, self.handles)
