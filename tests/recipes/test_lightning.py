@@ -106,7 +106,5 @@ def test_an_optimizer_without_the_projection_is_an_error():
     with pytest.raises(ValueError, match="`configure_optimizers` must pass all parameters of 'bac"):
         fit(Module(only_head=True))
     callback = LevyCallback(LAW, module_name="encoder")
-    with pytest.raises(
-        ValueError, match=r"`module_name` must be .* such as backbone, got 'encoder'"
-    ):
+    with pytest.raises(ValueError, match=r"`module_name` must be .* such as backbone"):
         callback.setup(lightning.Trainer(accelerator="cpu", logger=False), Module(), "fit")
