@@ -230,6 +230,19 @@ def test_a_compiled_vit_has_no_graph_break():
     term().backward()
 
 
+def test_a_vit_is_compiled_once_for_any_number_of_passes():
+    torch._dynamo.reset()
+    model, inputs, term = build()
+    graphs = []
+    run = torch.compile(model, backend=lambda graph, _: graphs.append(graph) or graph.forward)
+    for _ in range(2):
+        for _ in range(10):
+            run(inputs)
+        assert len(term.tap.seen) == 10
+        term().backward()
+    assert len(graphs) == 1
+
+
 def test_statistics_are_in_float32_under_autocast():
     model, inputs, term = build()
     seen = []
@@ -354,3 +367,9 @@ def test_the_width_is_asked_for():
     model(torch.randn(2, 9, 8))
     with pytest.raises(ValueError, match=r"`width` must be 8, the number of channels.*got 6"):
         term()
+
+
+def test_a_wrapped_model_is_refused_whose_projection_would_differ_on_ranks():
+    wrapped = nn.parallel.DistributedDataParallel.__new__(nn.parallel.DistributedDataParallel)
+    with pytest.raises(TypeError, match="before wrapping, so that its projection is synchronized"):
+        LevyTerm(wrapped, LAW)

@@ -59,7 +59,16 @@ class Tap:
     def clear(self) -> None:
         """Forget all forward passes."""
         self.grid, self.order, self.without_grad = self.fixed, None, False
-        self.seen: list[Seen] = []
+        self.chain: Any = None
+
+    @property
+    def seen(self) -> list[Seen]:
+        """The forward passes, the first one first."""
+        passes, link = [], self.chain
+        while link is not None:
+            *entry, link = link
+            passes.append(Seen(*entry))
+        return passes[::-1]
 
     def __getstate__(self) -> dict[str, Any]:
         copy = Tap(self.source, self.prefix, self.fixed, self.latest)
@@ -117,11 +126,12 @@ class Tap:
         """Write down the tokens, unless they come again, or have no gradient."""
         if not self.open or _recomputing():
             return
-        # Inputs of a reentrant checkpoint have gradients, though they are disabled inside.
+        # A chain, because a compiled model would be compiled again for each length of a list. The
+        # inputs of a reentrant checkpoint have gradients, though they are disabled inside.
         if self.latest:
-            self.seen = [Seen(tokens, self.grid, self.order)]
+            self.chain = tokens, self.grid, self.order, None
         elif torch.is_grad_enabled() or getattr(tokens, "requires_grad", False):
-            self.seen.append(Seen(tokens, self.grid, self.order))
+            self.chain = tokens, self.grid, self.order, self.chain
         else:
             self.without_grad = True
 
