@@ -255,6 +255,21 @@ def test_a_model_without_a_patch_embedding_has_a_square_grid():
     assert wrapped.field.shape == (2, 3, 4, 8)
 
 
+def test_a_stem_of_several_convolutions_has_the_grid_of_the_last():
+    class Stem(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.GELU(), nn.Conv2d(8, 8, 3, 2, 1))
+            self.blocks = nn.ModuleList([nn.Linear(8, 8)])
+
+        def forward(self, images):
+            return self.blocks[0](self.stem(images).flatten(2).mT)
+
+    wrapped = PatchTokens(Stem())
+    wrapped(torch.randn(2, 3, 8, 32))  # 2 x 8 tokens, no square
+    assert wrapped.field.shape == (2, 2, 8, 8)
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 def test_a_copy_reads_its_own_model(copied):
     case = backbone("timm, any size")

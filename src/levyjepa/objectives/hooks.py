@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from levyjepa import checks
 from levyjepa.lattice import scatter_tokens, tokens_to_grid
 
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 BLOCKS = ("blocks", "layer", "layers", "resblocks")  # lists of blocks, by the last part of a name
 NORMS = ("norm", "layernorm", "layer_norm", "ln")
 PREFIXES = ("cls_token", "class_token", "class_embedding", "dist_token", "distillation_token")
@@ -252,14 +253,15 @@ def _kind(model: nn.Module) -> str:
 def _patch_embedding(model: nn.Module) -> tuple[nn.Module | None, nn.Module]:
     """Return the patch embedding, and the smallest module that holds it and blocks: the ViT.
 
-    The patch embedding is the first convolution, if no two of its windows overlap.
+    The patch embedding is a convolution, the first one or, in a stem of several, the last.
     """
     for name, module in model.named_modules():
-        if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+        if isinstance(module, CONVOLUTIONS):
             path = name.split(".")
-            parents = [model.get_submodule(".".join(path[:n])) for n in range(len(path) - 1, 0, -1)]
-            core = next((parent for parent in parents if _blocks(parent)[0]), model)
-            return (module if module.kernel_size == module.stride else None), core
+            parents = [model.get_submodule(".".join(path[:n])) for n in range(len(path))]
+            depth = max((n for n, parent in enumerate(parents) if _blocks(parent)[0]), default=0)
+            stem = model.get_submodule(".".join(path[: depth + 1]))
+            return [m for m in stem.modules() if isinstance(m, CONVOLUTIONS)][-1], parents[depth]
     return None, model
 
 
