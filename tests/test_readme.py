@@ -32,6 +32,14 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         assert names["embeddings"].shape == (1, 128)
 
 
+def test_lines_for_frameworks_are_those_of_the_recipes():
+    recipes = "\n".join(map(text, sorted(ROOT.glob("tests/recipes/*.py"))))
+    added = re.findall(r"^\+(.*)$", text(ROOT / "docs/loop.md"), re.MULTILINE)
+    assert added
+    for line in added:
+        assert f"{line}\n" in recipes, line
+
+
 COMMANDS = [
     line.strip()
     for page in PAGES
@@ -63,5 +71,6 @@ def test_settings_in_the_text_exist():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", text(page)):
+    prose = re.sub(r"```.*?```", "", text(page), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", prose):
         assert (page.parent / target).exists(), target

@@ -17,6 +17,7 @@ from levyjepa.inference import fit as fit
 from levyjepa.inference import goodness_of_fit as goodness_of_fit
 from levyjepa.inference import jump_probability as jump_probability
 from levyjepa.inference import log_density as log_density
+from levyjepa.lattice import MaskedField as MaskedField
 from levyjepa.lattice import Stencil as Stencil
 from levyjepa.lattice import box as box
 from levyjepa.lattice import centers as centers
@@ -28,8 +29,10 @@ from levyjepa.lattice import overlaps as overlaps
 from levyjepa.lattice import parse_stencils as parse_stencils
 from levyjepa.lattice import room as room
 from levyjepa.lattice import sample_sheet as sample_sheet
+from levyjepa.lattice import scatter_tokens as scatter_tokens
 from levyjepa.lattice import tiling as tiling
 from levyjepa.lattice import tilings as tilings
+from levyjepa.lattice import tokens_to_grid as tokens_to_grid
 from levyjepa.lattice import whole_cells as whole_cells
 from levyjepa.laws import ALL_LAWS as ALL_LAWS
 from levyjepa.laws import Brownian as Brownian
@@ -54,6 +57,8 @@ from levyjepa.models.registry import register_encoder as register_encoder
 from levyjepa.objectives import LeJEPA as LeJEPA
 from levyjepa.objectives import LeJEPALoss as LeJEPALoss
 from levyjepa.objectives import LevyRegularizer as LevyRegularizer
+from levyjepa.objectives import LevyTerm as LevyTerm
+from levyjepa.objectives import PatchTokens as PatchTokens
 from levyjepa.objectives import SIGReg as SIGReg
 from levyjepa.objectives import TotalVariation as TotalVariation
 from levyjepa.objectives import VideoRegularizer as VideoRegularizer

@@ -15,8 +15,10 @@ from levyjepa.lattice.field import (
     whole_cells,
 )
 from levyjepa.lattice.stencil import Stencil, box, diamond, line
+from levyjepa.lattice.tokens import MaskedField, scatter_tokens, tokens_to_grid
 
 __all__ = [
+    "MaskedField",
     "Stencil",
     "box",
     "centers",
@@ -28,8 +30,10 @@ __all__ = [
     "parse_stencils",
     "room",
     "sample_sheet",
+    "scatter_tokens",
     "tiling",
     "tilings",
+    "tokens_to_grid",
     "whole_cells",
 ]
 

@@ -3,6 +3,8 @@
 from levyjepa.objectives.invariance import invariance
 from levyjepa.objectives.lejepa import LeJEPA, LeJEPALoss
 from levyjepa.objectives.levy import LevyRegularizer
+from levyjepa.objectives.levy_term import LevyTerm
+from levyjepa.objectives.patch_tokens import PatchTokens
 from levyjepa.objectives.sigreg import SIGReg
 from levyjepa.objectives.variation import TotalVariation
 from levyjepa.objectives.video import VideoRegularizer
@@ -11,6 +13,8 @@ __all__ = [
     "LeJEPA",
     "LeJEPALoss",
     "LevyRegularizer",
+    "LevyTerm",
+    "PatchTokens",
     "SIGReg",
     "TotalVariation",
     "VideoRegularizer",

@@ -1,3 +1,4 @@
+from levyjepa.training.callback import LevyCallback as LevyCallback
 from levyjepa.training.config import compose as compose
 from levyjepa.training.loading import Trained as Trained
 from levyjepa.training.loading import load as load
