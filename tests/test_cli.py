@@ -103,8 +103,11 @@ def test_a_run_leaves_scores_and_a_report(here, capsys):
         (["report", "first", "nowhere"], "nowhere"),
         (["report", "images"], "holds no run folder"),
         (["experiment"], "needs a grid"),
-        (["evaluate", "nowhere"], "must be a run folder or a checkpoint, got nowhere"),
-        (["evaluate", "images"], "got images, which has no checkpoints/last.ckpt"),
+        (["evaluate", "nowhere"], "must be a run folder or a checkpoint, a file with"),
+        (
+            ["evaluate", "images"],
+            "got images, which has neither checkpoints/last.ckpt nor",
+        ),
         (["evaluate", "images/0/0.png"], "is not a checkpoint"),
         (["evaluate", "first", "--task", "linear_prob"], "did you mean 'linear_probe'"),
         (
