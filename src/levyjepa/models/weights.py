@@ -156,23 +156,31 @@ def _of_file(settings: ModelSettings, path: str) -> Origin:
         pixels = Pixels(values["mean"], values["std"], "the run's")
         size = own["data"]["image_size"]
         return _origin(settings.replace(**known), size, pixels, "the encoder of a run")
-    state, prefix = _vit(content, path)
+    state, under = _vit(content, path)
+    grid, classless = _positions(state)
     if "name" in given:
         size, pixels = _of_name(settings.name)
-        what = settings.name
+        size, what = grid * state[MARK].shape[-1] or size, settings.name
     else:
-        shape, size = _architecture(state, path)
-        shape, patch = shape | settings.overrides, state[MARK].shape[-1]
-        what = f"a ViT of width {shape['embed_dim']}, depth {shape['depth']} and "
-        what += (
-            f"{shape['num_heads']} heads{' (assumed)' * ('num_heads' not in settings.overrides)}"
+        if "pos_embed" in state and not grid:
+            raise CheckpointError(
+                f"{path} holds {state['pos_embed'].shape[1]} positions, which are no square of "
+                "patches; `model.name` must say which ViT of timm it is."
+            )
+        shape = _architecture(state, classless) | settings.overrides
+        patch = state[MARK].shape[-1]
+        size, assumed = (
+            grid * patch or 224,
+            "" if "num_heads" in settings.overrides else " (assumed)",
         )
-        what += f" on {patch}-pixel patches of {size}-pixel images"
+        what = (
+            f"a ViT of width {shape['embed_dim']}, depth {shape['depth']} and "
+            f"{shape['num_heads']} heads{assumed} on {patch}-pixel patches of {size}-pixel images"
+        )
         patch = settings.patch_size or patch
         settings = settings.replace(name=PLAIN, overrides=shape, patch_size=patch)
         pixels = Pixels(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, "ImageNet's (assumed)")
-    what += f", under {prefix!r}" if prefix else ""
-    return _origin(settings, size, pixels, what)
+    return _origin(settings, size, pixels, what + under)
 
 
 def _of_name(name: str) -> tuple[Any, Pixels]:
@@ -194,7 +202,7 @@ def _origin(
 
 
 def _vit(content: Mapping[str, Any], path: str) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a ViT with timm's keys, and what stood before them; a teacher's first."""
+    """The tensors of a ViT with timm's keys, a teacher's first, and where they stood."""
     tensors = {key: value for key, value in flat(content).items() if isinstance(value, Tensor)}
     patches = [k for k, v in tensors.items() if f".{k}".endswith(f".{MARK}") and v.ndim == 4]
     found = [key.removesuffix(MARK) for key in patches]
@@ -207,16 +215,16 @@ def _vit(content: Mapping[str, Any], path: str) -> tuple[dict[str, Tensor], str]
         )
     best = min(found, key=lambda stem: not {"teacher", "ema"} & set(re.split(r"[._]", stem)))
     inside = {k.removeprefix(best): v for k, v in tensors.items() if k.startswith(best)}
-    return inside, best
+    others = ", ".join(map(repr, found[: found.index(best)] + found[found.index(best) + 1 :]))
+    return inside, f", under {best!r}" * bool(best) + f" (also there: {others})" * bool(others)
 
 
-def _architecture(state: Mapping[str, Tensor], path: str) -> tuple[dict[str, Any], int]:
-    """Arguments of a ViT of timm, by the shapes of its weights, and its image size."""
-    width, patch = state[MARK].shape[0], state[MARK].shape[-1]
+def _architecture(state: Mapping[str, Tensor], classless: bool) -> dict[str, Any]:
+    """Arguments of a ViT of timm, by the shapes of its weights."""
+    width, registers = state[MARK].shape[0], _registers(state)
     numbers = [int(found[1]) for key in state if (found := re.match(r"blocks\.(\d+)\.", key))]
-    registers = next((state[k].shape[1] for k in ("reg_token", "register_tokens") if k in state), 0)
-    prefix = registers + ("cls_token" in state)
-    shape: dict[str, Any] = {
+    mean = "cls_token" not in state or "fc_norm.weight" in state
+    shape = {
         "embed_dim": width,
         "depth": max(numbers, default=-1) + 1,
         "num_heads": OTHER_HEADS.get(width, max(1, width // 64)),
@@ -225,29 +233,36 @@ def _architecture(state: Mapping[str, Tensor], path: str) -> tuple[dict[str, Any
         shape["mlp_ratio"] = len(inner) / width
     if (norm := state.get("blocks.0.attn.q_norm.weight")) is not None:
         shape |= {"qk_norm": True, "num_heads": width // len(norm)}
-    found = {  # what differs from timm's default
+    others = {  # what differs from timm's default
         "qkv_bias": (False, "blocks.0.attn.qkv.bias" not in state),
         "class_token": (False, "cls_token" not in state),
         "reg_tokens": (registers, registers > 0),
+        "no_embed_class": (True, classless),
+        "pos_embed": ("none", "pos_embed" not in state),
         "init_values": (1e-5, "blocks.0.ls1.gamma" in state),
         "pre_norm": (True, "norm_pre.weight" in state),
-        "fc_norm": ("fc_norm.weight" in state, prefix == registers or "fc_norm.weight" in state),
-        "global_pool": ("avg", "cls_token" not in state or "fc_norm.weight" in state),
+        "global_pool": ("avg", mean),
+        "fc_norm": ("fc_norm.weight" in state, mean),
     }
-    shape |= {key: value for key, (value, holds) in found.items() if holds}
-    if (positions := state.get("pos_embed")) is None:
-        shape["pos_embed"] = "none"
-        return shape, 224
-    number = positions.shape[1] - ("register_tokens" in state)
-    sides = [math.isqrt(number - prefix), math.isqrt(number)]
-    if "register_tokens" not in state and sides[0] ** 2 == number - prefix:
-        return shape, sides[0] * patch
-    if sides[1] ** 2 != number:
-        raise CheckpointError(
-            f"{path} holds {positions.shape[1]} positions, which are no square and {prefix} "
-            "tokens; `model.name` must say which ViT of timm it is."
-        )
-    return shape | ({"no_embed_class": True} if prefix else {}), sides[1] * patch
+    return shape | {key: value for key, (value, differs) in others.items() if differs}
+
+
+def _registers(state: Mapping[str, Tensor]) -> int:
+    """How many there are, by timm's name or that of the first release of DINOv2."""
+    return sum(state[k].shape[1] for k in ("reg_token", "register_tokens") if k in state)
+
+
+def _positions(state: Mapping[str, Tensor]) -> tuple[int, bool]:
+    """Patches along a side, 0 if unknown, and whether other tokens have no positions."""
+    if "pos_embed" not in state:
+        return 0, False
+    tokens, prefix = state["pos_embed"].shape[1], _registers(state) + ("cls_token" in state)
+    if "register_tokens" in state:  # beside which the class token has a position
+        return math.isqrt(tokens - 1), True
+    for patches, classless in ((tokens - prefix, False), (tokens, prefix > 0)):
+        if patches > 0 and math.isqrt(patches) ** 2 == patches:
+            return math.isqrt(patches), classless
+    return 0, False
 
 
 def _load(module: nn.Module, state: Mapping[str, Tensor], path: str) -> None:

@@ -201,9 +201,10 @@ def _load_other(model: str, settings: Sequence[str], pretrained: bool) -> Traine
         torch.default_generator.manual_seed(config.seed)
         network = Network(build_encoder(own, data.image_size, data.frames), own, 0, prior=False)
     check_encoder(network.encoder, data.image_size, data.frames)
-    how = {"cls": "the class token", "mean": "the mean of patch tokens"}
-    if (pooling := getattr(network.encoder, "pooling", "")) in how and own.embedding_dim is None:
-        origin = replace(origin, text=f"{origin.text} The embedding is {how[pooling]}.")
+    pooling = getattr(network.encoder, "pooling", "")
+    how = {"cls": "the class token", "mean": "the mean of patch tokens"}.get(pooling, "its own")
+    used = f"Images are {data.image_size} pixels wide; the embedding is {how}."
+    origin = replace(origin, text=f"{origin.text} {used}")
     laws = laws_of(build_objective(config), config)
     network.eval().requires_grad_(False)
     return Trained(network, config, (), origin.mean, origin.std, laws, origin)
