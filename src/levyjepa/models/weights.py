@@ -22,7 +22,7 @@ from levyjepa.models.settings import ModelSettings
 from levyjepa.settings import flat
 
 MARK = "patch_embed.proj.weight"  # the key of a ViT's patches in timm, and in all that builds on it
-PLAIN = "vit_base_patch16_224"  # of timm; its arguments make it any plain ViT
+PLAIN = {192: "tiny", 384: "small", 1024: "large"}  # what timm calls a ViT, by width; else base
 OWN = "network.encoder."  # what keys of an encoder begin with in a checkpoint of a run
 HEADS = re.compile(r"(head|fc\.|mask_token|pre_logits|attn_pool|proj|decoder|predictor)")
 OTHER_HEADS = {1280: 16, 1408: 16, 1664: 16}  # by width: models of timm whose heads aren't 64 wide
@@ -76,7 +76,8 @@ def find_origin(settings: ModelSettings, pretrained: bool = True) -> Origin:
     if external := is_external(text):
         config = read_config(text)
         size = getattr(getattr(config, "vision_config", config), "image_size", size)
-        pixels = Pixels(*read_statistics(text), "the model's own, 0.5 if it names none")
+        found = read_statistics(text)
+        pixels = Pixels(*found, "its own") if found else Pixels(HALF, HALF, "0.5 (assumed)")
     random = not (external or pretrained)
     settings = settings.replace(name=text, weights=None, pretrained=not random)
     what = "random weights; --pretrained fetches timm's" if random else "pretrained weights"
@@ -169,16 +170,15 @@ def _of_file(settings: ModelSettings, path: str) -> Origin:
             )
         shape = _architecture(state, classless) | settings.overrides
         patch = state[MARK].shape[-1]
-        size, assumed = (
-            grid * patch or 224,
-            "" if "num_heads" in settings.overrides else " (assumed)",
-        )
+        size, width, heads = grid * patch or 224, shape["embed_dim"], f"{shape['num_heads']} heads"
+        heads += " (assumed)" * ("num_heads" not in settings.overrides)
         what = (
-            f"a ViT of width {shape['embed_dim']}, depth {shape['depth']} and "
-            f"{shape['num_heads']} heads{assumed} on {patch}-pixel patches of {size}-pixel images"
+            f"a ViT of width {width}, depth {shape['depth']} and {heads} on {patch}-pixel patches "
+            f"of {size}-pixel images"
         )
         patch = settings.patch_size or patch
-        settings = settings.replace(name=PLAIN, overrides=shape, patch_size=patch)
+        name = f"vit_{PLAIN.get(width, 'base')}_patch16_224"
+        settings = settings.replace(name=name, overrides=shape, patch_size=patch)
         pixels = Pixels(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, "ImageNet's (assumed)")
     return _origin(settings, size, pixels, what + under)
 
@@ -223,23 +223,24 @@ def _architecture(state: Mapping[str, Tensor], classless: bool) -> dict[str, Any
     """Arguments of a ViT of timm, by the shapes of its weights."""
     width, registers = state[MARK].shape[0], _registers(state)
     numbers = [int(found[1]) for key in state if (found := re.match(r"blocks\.(\d+)\.", key))]
+    block = {re.sub(r"^blocks\.\d+\.", "", key): value for key, value in state.items()}
     mean = "cls_token" not in state or "fc_norm.weight" in state
-    shape = {
+    shape: dict[str, Any] = {
         "embed_dim": width,
         "depth": max(numbers, default=-1) + 1,
         "num_heads": OTHER_HEADS.get(width, max(1, width // 64)),
     }
-    if (inner := state.get("blocks.0.mlp.fc1.weight")) is not None:
+    if (inner := block.get("mlp.fc1.weight")) is not None:
         shape["mlp_ratio"] = len(inner) / width
-    if (norm := state.get("blocks.0.attn.q_norm.weight")) is not None:
+    if (norm := block.get("attn.q_norm.weight")) is not None:
         shape |= {"qk_norm": True, "num_heads": width // len(norm)}
     others = {  # what differs from timm's default
-        "qkv_bias": (False, "blocks.0.attn.qkv.bias" not in state),
+        "qkv_bias": (False, "attn.qkv.bias" not in block),
         "class_token": (False, "cls_token" not in state),
         "reg_tokens": (registers, registers > 0),
         "no_embed_class": (True, classless),
         "pos_embed": ("none", "pos_embed" not in state),
-        "init_values": (1e-5, "blocks.0.ls1.gamma" in state),
+        "init_values": (1e-5, "ls1.gamma" in block),
         "pre_norm": (True, "norm_pre.weight" in state),
         "global_pool": ("avg", mean),
         "fc_norm": ("fc_norm.weight" in state, mean),
