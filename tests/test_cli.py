@@ -281,14 +281,13 @@ def anybodys(here) -> str:
     return "theirs.ckpt"
 
 
-def test_anybodys_weights_are_taken_wherever_a_run_is(anybodys, capsys):
+def test_anybodys_weights_are_taken_wherever_a_run_is(anybodys, capsys, caplog):
     data = ["data=folder", "data.path=images", "data.workers=0"]
     evaluate = ["evaluate", anybodys, *data, "--task", "knn"]
     assert main(evaluate) == 0
-    said = capsys.readouterr()
-    assert "under 'state_dict.student_backbone.vit.'" in said.err
-    assert "Images are 32 pixels wide; the embedding is the class token." in said.err
-    assert "report: runs/theirs/report.html" in said.out
+    assert "under 'state_dict.student_backbone.vit.'" in caplog.text
+    assert "Images are 32 pixels wide; the embedding is the class token." in caplog.text
+    assert "report: runs/theirs/report.html" in capsys.readouterr().out
     scores = RunFolder("runs/theirs").evaluation().scores
     assert {score.subject for score in scores} == {"trained", "untrained", "pixels"}
     assert main([*evaluate, "data.limit=60"]) == 0
@@ -307,13 +306,13 @@ def test_anybodys_weights_are_taken_wherever_a_run_is(anybodys, capsys):
 
 
 @pytest.mark.parametrize("start", ["theirs.ckpt", "first"])
-def test_training_starts_from_weights_and_needs_them_no_more(start, anybodys, capsys):
+def test_training_starts_from_weights_and_needs_them_no_more(start, anybodys, caplog):
     words = [word for word in QUICK if not word.startswith("model")]
     words += [f"model.weights={start}", "trainer.max_steps=1", "trainer.evaluate=false"]
     size = 28 if start == "first" else 32
     words += [f"run_dir=from_{start}", f"data.image_size={size}", "optimizer.lr=1e-9"]
     assert main(["train", *words]) == 0
-    assert f"Starts from {start}" in capsys.readouterr().err
+    assert f"Starts from {start}" in caplog.text
     Path("theirs.ckpt").unlink()
     trained, image = load(f"from_{start}"), torch.zeros(1, 3, size, size, dtype=torch.uint8)
     if start == "first":
@@ -322,17 +321,17 @@ def test_training_starts_from_weights_and_needs_them_no_more(start, anybodys, ca
     else:
         assert len(trained.encoder.vit.blocks) == 1
         assert trained.mean[0] == 0.485
-    untrained = trained.network.untrained(0).encoder.vit.patch_embed.proj.weight
+    untrained = trained.network.untrained(1).encoder.vit.patch_embed.proj.weight
     assert not torch.allclose(untrained, trained.encoder.vit.patch_embed.proj.weight)
 
 
-def test_a_name_gives_random_weights_unless_they_are_fetched(here, monkeypatch, capsys):
+def test_a_name_gives_random_weights_unless_they_are_fetched(here, monkeypatch, capsys, caplog):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     path = str(next(Path("images/3").glob("*.png")))
     arguments = ["embed", "vit_tiny_patch16_224", path, "data.image_size=32", "--out", "named"]
     assert main(arguments) == 0
-    assert "random weights; --pretrained fetches timm's" in capsys.readouterr().err
+    assert "random weights; --pretrained fetches timm's" in caplog.text
     assert main([*arguments, "--pretrained"]) == 2
     assert "weights of vit_tiny_patch16_224 can't be fetched" in capsys.readouterr().err
 

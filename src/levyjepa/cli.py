@@ -173,7 +173,7 @@ def embed(options: Namespace) -> int:
 
     from levyjepa.data.source import open_source
     from levyjepa.training.embedding import embed
-    from levyjepa.training.loading import device_of, require_data, run_file
+    from levyjepa.training.loading import device_of, load, require_data, run_file
 
     files, words = _files(options.words)
     sets = [word for word in words if word.startswith(("data=", "data.source=", "data.path="))]
@@ -181,7 +181,7 @@ def embed(options: Namespace) -> int:
         raise ValueError(f"Give either images or a data set, got {files[0]} and {sets[0]}.")
     if not files and run_file(options.model) is None:
         require_data(options.model, words)
-    trained = _loaded(options, words)
+    trained = load(options.model, words, pretrained=options.pretrained)
     data = trained.config.data
     arrays: Any = embed(trained, files or open_source(data), data, options.tokens, device_of())
     options.out.mkdir(parents=True, exist_ok=True)
@@ -207,10 +207,10 @@ def jumps(options: Namespace) -> int:
     from levyjepa.data.views import normalize
     from levyjepa.tasks.jump_maps import expected_jumps, increment_map, jump_map
     from levyjepa.tasks.panels import draw_jumps
-    from levyjepa.training.loading import read_whole_patches, require_images
+    from levyjepa.training.loading import load, read_whole_patches, require_images
 
     files, words = _files(options.words)
-    trained = require_images(_loaded(options, words))
+    trained = require_images(load(options.model, words, pretrained=options.pretrained))
     images = [read_whole_patches(file, trained) for file in files]
     options.out.mkdir(parents=True, exist_ok=True)
     for path, image in zip(map(Path, files), images, strict=True):
@@ -288,7 +288,9 @@ def events(options: Namespace) -> int:
         )
     encoder = None
     if options.encoder is not None:
-        encoder = _loaded(options, (), options.encoder)
+        from levyjepa.training.loading import load
+
+        encoder = load(options.encoder, pretrained=options.pretrained)
     limits = {} if options.false_alarms is None else {"false_alarms_per_hour": options.false_alarms}
     result = analyze_video(
         options.video, folder or default, rate=options.rate, encoder=encoder, **limits
@@ -339,8 +341,9 @@ def report(options: Namespace) -> int:
 def export(options: Namespace) -> int:
     """Write the encoder by torch.export."""
     from levyjepa.training.export import export
+    from levyjepa.training.loading import load
 
-    result = export(_loaded(options), options.out)
+    result = export(load(options.model, pretrained=options.pretrained), options.out)
     images, embedding, tokens = (
         f"(batch, {', '.join(map(str, shape))})"
         for shape in (result.images, result.embedding, result.tokens)
@@ -475,16 +478,6 @@ def _files(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Part words into files and settings."""
     files = [word for word in words if "=" not in word or Path(word).is_file()]
     return files, [word for word in words if word not in files]
-
-
-def _loaded(options: Namespace, words: Sequence[str] = (), model: str | None = None) -> Any:
-    """Load the model that options name, and say what is assumed about one that is no run."""
-    from levyjepa.training.loading import load
-
-    trained = load(model or options.model, words, pretrained=options.pretrained)
-    if trained.origin is not None:
-        _say(trained.origin.text)
-    return trained
 
 
 def _numbers(text: str | None) -> list[int] | None:

@@ -46,8 +46,6 @@ def diagnose_model(
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`run_dir` must be a folder, got {folder}.")
     chosen = STENCILS if stencils is None else parse_stencils(stencils)
-    if origin is not None:
-        progress(origin.text)
     source = open_source(config.data)
     images = sample_images(source, config.data.image_size, number, config.seed)
     projection = None if origin else trained.network.patch_projection

@@ -1,5 +1,6 @@
 """A frozen encoder with its preprocessing: of a run, a file of weights, a folder or a name."""
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,8 @@ from levyjepa.training.config import change_data, compose, from_dict
 from levyjepa.training.objective import build_objective, laws_of
 from levyjepa.training.run_folder import RunFolder
 from levyjepa.training.settings import Config
+
+log = logging.getLogger(__name__)
 
 Images = Any  # a picture, a path, an array (H, W, 3) or a tensor; one, several, or a batch
 
@@ -205,6 +208,7 @@ def _load_other(model: str, settings: Sequence[str], pretrained: bool) -> Traine
     how = {"cls": "the class token", "mean": "the mean of patch tokens"}.get(pooling, "its own")
     used = f"Images are {data.image_size} pixels wide; the embedding is {how}."
     origin = replace(origin, text=f"{origin.text} {used}")
+    log.info(origin.text)
     laws = laws_of(build_objective(config), config)
     network.eval().requires_grad_(False)
     return Trained(network, config, (), origin.mean, origin.std, laws, origin)

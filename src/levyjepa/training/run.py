@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from levyjepa.data.loader import train_loader
 from levyjepa.data.source import Source, open_source, prepared
 from levyjepa.models.pixels import PixelEncoder
-from levyjepa.settings import flat
+from levyjepa.settings import ConfigError, flat
 from levyjepa.tasks.context import Subject
 from levyjepa.tasks.evaluation import Evaluation, evaluate
 from levyjepa.tasks.score import Score
@@ -105,6 +105,8 @@ def train(
         baselines: A file that caches the scores of untrained encoders and pixels between runs.
     """
     config = settings if isinstance(settings, Config) else compose(list(settings))
+    if encoder is not None and config.model.weights:
+        raise ConfigError("`model.weights` has no effect on a module that is passed as `encoder`.")
     config, origin = start_of(config)
     folder = RunFolder(config.run_dir) if config.run_dir else None
     if folder is not None:
@@ -177,7 +179,6 @@ def evaluate_run(
     trained = load(path, words, encoder=encoder, pretrained=pretrained)
     config = trained.config
     if file is None:
-        log.info(trained.origin and trained.origin.text)
         folder, last = RunFolder(config.run_dir or f"runs/{model_name(path)}"), True
         _check_folder(folder, config, (*FREE, "data", "views", "trainer", "objective"))
     elif config.run_dir:
