@@ -210,6 +210,8 @@ def jumps(options: Namespace) -> int:
     from levyjepa.training.loading import load, read_whole_patches, require_images
 
     files, words = _files(options.words)
+    if not files:
+        raise ValueError(f"`images` must be files, got {', '.join(words)} alone.")
     trained = require_images(load(options.model, words, pretrained=options.pretrained))
     images = [read_whole_patches(file, trained) for file in files]
     options.out.mkdir(parents=True, exist_ok=True)
