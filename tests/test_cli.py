@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from levyjepa.cli import COMMANDS, main
 from levyjepa.data import DataSettings, open_source
-from levyjepa.training import RunFolder
+from levyjepa.training import RunFolder, load
 
 QUICK = (
     "data=folder",
@@ -103,8 +104,11 @@ def test_a_run_leaves_scores_and_a_report(here, capsys):
         (["report", "first", "nowhere"], "nowhere"),
         (["report", "images"], "holds no run folder"),
         (["experiment"], "needs a grid"),
-        (["evaluate", "nowhere"], "must be a run folder or a checkpoint, got nowhere"),
-        (["evaluate", "images"], "got images, which has no checkpoints/last.ckpt"),
+        (["evaluate", "nowhere"], "must be a run folder or a checkpoint, a file with"),
+        (
+            ["evaluate", "images"],
+            "got images, which has neither checkpoints/last.ckpt nor",
+        ),
         (["evaluate", "images/0/0.png"], "is not a checkpoint"),
         (["evaluate", "first", "--task", "linear_prob"], "did you mean 'linear_probe'"),
         (
@@ -265,6 +269,71 @@ def test_a_model_is_diagnosed(here, capsys):
     said = capsys.readouterr().out
     assert "report: diagnosed/" in said
     assert any(path.suffix == ".json" for path in Path("diagnosed").iterdir())
+
+
+@pytest.fixture
+def anybodys(here) -> str:
+    """A checkpoint as a framework for self-supervised learning writes it."""
+    torch.manual_seed(0)
+    vit = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=1)
+    state = {f"student_backbone.vit.{key}": value for key, value in vit.state_dict().items()}
+    torch.save({"state_dict": state | {"head.weight": torch.zeros(2)}, "epoch": 1}, "theirs.ckpt")
+    return "theirs.ckpt"
+
+
+def test_anybodys_weights_are_taken_wherever_a_run_is(anybodys, capsys, caplog):
+    data = ["data=folder", "data.path=images", "data.workers=0"]
+    evaluate = ["evaluate", anybodys, *data, "--task", "knn"]
+    assert main(evaluate) == 0
+    assert "under 'state_dict.student_backbone.vit.'" in caplog.text
+    assert "Images are 32 pixels wide; the embedding is the class token." in caplog.text
+    assert "report: runs/theirs/report.html" in capsys.readouterr().out
+    scores = RunFolder("runs/theirs").evaluation().scores
+    assert {score.subject for score in scores} == {"trained", "untrained", "pixels"}
+    assert main([*evaluate, "data.limit=60"]) == 0
+    assert "written: runs/theirs/evaluation-images.json" in capsys.readouterr().out
+    assert main([*evaluate, "model.pooling=mean"]) == 2
+    assert "`model.pooling=own`, not mean" in capsys.readouterr().err
+    path = str(next(Path("images/3").glob("*.png")))
+    assert main(["embed", anybodys, path, "--out", "theirs"]) == 0
+    assert np.load("theirs/embeddings.npz")["embeddings"].shape == (1, 192)
+    assert main(["jumps", anybodys, path, "data.image_size=64", "--out", "theirs"]) == 0
+    assert np.load(next(Path("theirs").glob("*.npy"))).shape == (7, 7)
+    assert main(["diagnose", anybodys, *data, "--images", "16", "--layers", "1"]) == 0
+    assert "report: runs/diagnosis-theirs/" in capsys.readouterr().out
+    assert main(["embed", anybodys]) == 2
+    assert "`data` must be given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("start", ["theirs.ckpt", "first"])
+def test_training_starts_from_weights_and_needs_them_no_more(start, anybodys, caplog):
+    words = [word for word in QUICK if not word.startswith("model")]
+    words += [f"model.weights={start}", "trainer.max_steps=1", "trainer.evaluate=false"]
+    size = 28 if start == "first" else 32
+    words += [f"run_dir=from_{start}", f"data.image_size={size}", "optimizer.lr=1e-9"]
+    assert main(["train", *words]) == 0
+    assert f"Starts from {start}" in caplog.text
+    Path("theirs.ckpt").unlink()
+    trained, image = load(f"from_{start}"), torch.zeros(1, 3, size, size, dtype=torch.uint8)
+    if start == "first":
+        torch.testing.assert_close(trained.embed(image), load("first").embed(image))
+        assert trained.mean == load("first").mean
+    else:
+        assert len(trained.encoder.vit.blocks) == 1
+        assert trained.mean[0] == 0.485
+    untrained = trained.network.untrained(1).encoder.vit.patch_embed.proj.weight
+    assert not torch.allclose(untrained, trained.encoder.vit.patch_embed.proj.weight)
+
+
+def test_a_name_gives_random_weights_unless_they_are_fetched(here, monkeypatch, capsys, caplog):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    path = str(next(Path("images/3").glob("*.png")))
+    arguments = ["embed", "vit_tiny_patch16_224", path, "data.image_size=32", "--out", "named"]
+    assert main(arguments) == 0
+    assert "random weights; --pretrained fetches timm's" in caplog.text
+    assert main([*arguments, "--pretrained"]) == 2
+    assert "weights of vit_tiny_patch16_224 can't be fetched" in capsys.readouterr().err
 
 
 def test_events_of_a_folder_of_pictures(tmp_path, monkeypatch, capsys):

@@ -44,12 +44,20 @@ def argument(*names: str, **options: Any) -> tuple[tuple[str, ...], dict[str, An
 
 
 WORDS = argument("words", nargs="*", metavar="KEY=VALUE", help="settings; see `train --settings`")
-RUN = argument("run", type=Path, metavar="RUN", help="a run folder or a checkpoint")
+MODEL = argument(
+    "model",
+    metavar="MODEL",
+    help="a run folder or a checkpoint; a file with a state dict of a ViT of timm, also within a "
+    "model of another framework; a folder or hub id of transformers; a ViT of timm by name",
+)
+PRETRAINED = argument(
+    "--pretrained", action="store_true", help="fetch timm's weights of a name (random otherwise)"
+)
 
 
 @command(
     "Train one run and evaluate it, into a run folder. The same command continues a run that was "
-    "interrupted, and leaves a finished one as it is.",
+    "interrupted, and leaves a finished one as it is. model.weights=MODEL starts from weights.",
     "levyjepa train data=mnist5k objective.gamma=1 run_dir=runs/first",
     argument(
         "--settings", action="store_true", help="print all settings with their meaning and stop"
@@ -120,20 +128,24 @@ def experiment(options: Namespace) -> int:
 
 
 @command(
-    "Evaluate a run or a checkpoint with frozen features, on its own data or on other data. "
-    "Scores of a finished run's own data go to evaluation.json, others to evaluation-NAME.json.",
+    "Evaluate a run or any ViT with frozen features, on a run's own data or on other data. "
+    "Scores of a finished run's own data go to evaluation.json, others to evaluation-NAME.json. "
+    "A model that is no run needs data, and gets a folder: run_dir (runs/MODEL).",
     "levyjepa evaluate runs/first --task linear_probe --task knn",
-    RUN,
+    MODEL,
+    PRETRAINED,
     argument("--task", action="append", metavar="NAME", help="run this task only; may be repeated"),
     WORDS,
 )
 def evaluate(options: Namespace) -> int:
-    """Evaluate a run or a checkpoint."""
+    """Evaluate a run or any ViT."""
     from levyjepa.report import run_report, terminal
     from levyjepa.training.run import evaluate_run
     from levyjepa.training.run_folder import RunFolder
 
-    evaluation, path = evaluate_run(options.run, options.words, tasks=options.task)
+    evaluation, path = evaluate_run(
+        options.model, options.words, tasks=options.task, pretrained=options.pretrained
+    )
     _print(terminal(evaluation.of(options.task)))
     _print(f"written: {path}")
     if (run := RunFolder(path.parent)).evaluation_file == path:
@@ -145,7 +157,8 @@ def evaluate(options: Namespace) -> int:
     "Embed images, or every image of a data set (the run's own without other words), into "
     "embeddings.npz: embeddings and names; of data sets also splits, labels and classes.",
     "levyjepa embed runs/first a.jpg b.jpg --out embedded",
-    RUN,
+    MODEL,
+    PRETRAINED,
     argument(
         "words", nargs="*", metavar="IMAGE|KEY=VALUE", help="image files, or settings of data"
     ),
@@ -159,16 +172,17 @@ def embed(options: Namespace) -> int:
     import numpy as np
 
     from levyjepa.data.source import open_source
-    from levyjepa.training.config import change_data
     from levyjepa.training.embedding import embed
-    from levyjepa.training.loading import device_of, load
+    from levyjepa.training.loading import device_of, load, require_data, run_file
 
-    files = [word for word in options.words if "=" not in word or Path(word).is_file()]
-    words = [word for word in options.words if word not in files]
-    if files and words:
-        raise ValueError(f"Give either images or a data set, got {files[0]} and {words[0]}.")
-    trained = load(options.run)
-    data = change_data(trained.config, words).data
+    files, words = _files(options.words)
+    sets = [word for word in words if word.startswith(("data=", "data.source=", "data.path="))]
+    if files and sets:
+        raise ValueError(f"Give either images or a data set, got {files[0]} and {sets[0]}.")
+    if not files and run_file(options.model) is None:
+        require_data(options.model, words)
+    trained = load(options.model, words, pretrained=options.pretrained)
+    data = trained.config.data
     arrays: Any = embed(trained, files or open_source(data), data, options.tokens, device_of())
     options.out.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(options.out / "embeddings.npz", **arrays)
@@ -181,8 +195,9 @@ def embed(options: Namespace) -> int:
     "Draw where an encoder's tokens change most, at every patch corner (PNG), and write the "
     "probability of a jump there (.npy).",
     "levyjepa jumps runs/first photo.jpg --out jumps",
-    RUN,
-    argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files"),
+    MODEL,
+    PRETRAINED,
+    argument("words", nargs="+", metavar="IMAGE", help="image files; data.image_size=PIXELS"),
     argument("--out", type=Path, metavar="DIR", default=Path("jumps"), help="folder (jumps)"),
 )
 def jumps(options: Namespace) -> int:
@@ -194,10 +209,13 @@ def jumps(options: Namespace) -> int:
     from levyjepa.tasks.panels import draw_jumps
     from levyjepa.training.loading import load, read_whole_patches, require_images
 
-    trained = require_images(load(options.run))
-    images = [read_whole_patches(path, trained) for path in options.images]
+    files, words = _files(options.words)
+    if not files:
+        raise ValueError(f"`images` must be files, got {', '.join(words)} alone.")
+    trained = require_images(load(options.model, words, pretrained=options.pretrained))
+    images = [read_whole_patches(file, trained) for file in files]
     options.out.mkdir(parents=True, exist_ok=True)
-    for path, image in zip(options.images, images, strict=True):
+    for path, image in zip(map(Path, files), images, strict=True):
         field = trained.field(normalize(image[None], trained.mean, trained.std))
         rescale = trained.config.objective.gamma == 0
         np.save(options.out / f"{path.stem}.npy", jump_map(field, trained.law, rescale)[0].numpy())
@@ -210,12 +228,11 @@ def jumps(options: Namespace) -> int:
 
 
 @command(
-    "Say which law the patch tokens of a frozen ViT follow: a run folder or checkpoint, a ViT of "
-    "timm by name, or a folder or hub id of transformers.",
+    "Say which law the patch tokens of a frozen ViT follow.",
     "levyjepa diagnose vit_small_patch8_224 --pretrained data=mnist5k --layers 6,12",
-    argument("model", metavar="MODEL", help="a run, a checkpoint or the name of a model"),
+    MODEL,
+    PRETRAINED,
     argument("--layers", metavar="N,N", help="blocks after which tokens are read (four of them)"),
-    argument("--pretrained", action="store_true", help="fetch timm's weights (random otherwise)"),
     argument("--stencils", metavar="TEXT", help="such as 'box(2), line(2, axis=0)'"),
     argument("--images", type=int, default=64, metavar="N", help="number of images (64)"),
     WORDS,
@@ -243,7 +260,8 @@ def diagnose(options: Namespace) -> int:
     "events.json, shots.csv and timeline.png in run_dir (runs/VIDEO).",
     "levyjepa events video.mp4 run_dir=runs/video",
     argument("video", metavar="VIDEO", help="a video file, or a folder of pictures"),
-    argument("--encoder", type=Path, metavar="RUN", help="describe frames by a trained encoder"),
+    argument("--encoder", metavar="MODEL", help="describe frames by a run's or another encoder"),
+    PRETRAINED,
     argument(
         "--rate", type=float, default=25.0, metavar="FPS", help="of a folder of pictures (25)"
     ),
@@ -274,7 +292,7 @@ def events(options: Namespace) -> int:
     if options.encoder is not None:
         from levyjepa.training.loading import load
 
-        encoder = load(options.encoder)
+        encoder = load(options.encoder, pretrained=options.pretrained)
     limits = {} if options.false_alarms is None else {"false_alarms_per_hour": options.false_alarms}
     result = analyze_video(
         options.video, folder or default, rate=options.rate, encoder=encoder, **limits
@@ -318,7 +336,8 @@ def report(options: Namespace) -> int:
     "Write the encoder, normalization included, by torch.export for batches of any size, and check "
     "it. torch.export.load(OUT).module()(images) gives (embedding, tokens).",
     "levyjepa export runs/first encoder.pt2",
-    RUN,
+    MODEL,
+    PRETRAINED,
     argument("out", type=Path, metavar="OUT.pt2"),
 )
 def export(options: Namespace) -> int:
@@ -326,7 +345,7 @@ def export(options: Namespace) -> int:
     from levyjepa.training.export import export
     from levyjepa.training.loading import load
 
-    result = export(load(options.run), options.out)
+    result = export(load(options.model, pretrained=options.pretrained), options.out)
     images, embedding, tokens = (
         f"(batch, {', '.join(map(str, shape))})"
         for shape in (result.images, result.embedding, result.tokens)
@@ -455,6 +474,12 @@ def _again(options: Namespace, words: list[str], interruption: KeyboardInterrupt
     if options.command == "train" and folder:
         words = [w for w in words if not w.startswith("run_dir=")] + [f"run_dir={folder}"]
     return shlex.join(["levyjepa", *words])
+
+
+def _files(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part words into files and settings."""
+    files = [word for word in words if "=" not in word or Path(word).is_file()]
+    return files, [word for word in words if word not in files]
 
 
 def _numbers(text: str | None) -> list[int] | None:

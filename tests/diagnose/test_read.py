@@ -7,7 +7,8 @@ from torch import nn
 from levyjepa.data.images import CorruptImageError
 from levyjepa.data.source import Source
 from levyjepa.diagnose import read_fields, sample_images
-from levyjepa.models import Encoder, Encoding, load_frozen
+from levyjepa.models import Encoder, Encoding
+from levyjepa.training import load
 
 
 def pixels(count: int, seed: int = 0) -> torch.Tensor:
@@ -16,7 +17,7 @@ def pixels(count: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_layers_are_read_as_the_model_computes_them():
-    frozen, images = load_frozen("vit_tiny_patch16_224", image_size=32), pixels(3)
+    frozen, images = load("vit_tiny_patch16_224"), pixels(3)
     statistics = frozen.mean, frozen.std
     linear = nn.Linear(192, 4)
     fields = read_fields(frozen.encoder, images, *statistics, projection=linear)

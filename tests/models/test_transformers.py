@@ -26,8 +26,9 @@ from transformers import (
     VJEPA2Model,
 )
 
-from levyjepa.models import ModelSettings, Network, build_encoder, check_encoder, load_frozen
+from levyjepa.models import ModelSettings, Network, build_encoder, check_encoder
 from levyjepa.models.encoders.transformers_vit import transformers_encoder
+from levyjepa.training import load
 
 SHAPE: dict[str, Any] = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 SMALL = {"videomae": SHAPE | {"intermediate_size": 96}, "vjepa2": SHAPE | {"mlp_ratio": 2}}
@@ -310,9 +311,14 @@ IMAGE = {"vit": 1, "dinov2": 5, "clip": 1}  # tokens that are no patch
 def test_an_image_model_gives_its_own_tokens_layer_by_layer(kind: str, tmp_path: Path) -> None:
     model = image_model(kind, tmp_path)
     model = getattr(model, "vision_model", model)
-    frozen = load_frozen(str(tmp_path))
+    frozen = load(tmp_path)
     encoder: Any = frozen.encoder
-    assert (frozen.image_size, frozen.mean, frozen.random) == (32, (0.5,) * 3, False)
+    assert frozen.origin is not None
+    assert (frozen.config.data.image_size, frozen.mean, frozen.origin.random) == (
+        32,
+        (0.5,) * 3,
+        False,
+    )
     assert (encoder.prefix_tokens, encoder.depth, encoder.patch_size) == (IMAGE[kind], 2, (8, 8))
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
@@ -352,24 +358,26 @@ def test_published_weights_are_trained_in_training_mode(tmp_path: Path) -> None:
 
 def test_frozen_models_that_cannot_be_loaded_are_named(tmp_path: Path) -> None:
     for name, message in (
-        ("vit_tinny_patch16_224", "Near it: vit_tiny_patch16_224"),
+        ("vit_tinny_patch16_224", "near it: vit_tiny_patch16_224"),
         ("resnet18", "must be a ViT"),
         ("no/such", "must be a folder .* got 'no/such'"),
-        (str(tmp_path), "config.json"),
+        (str(tmp_path), "has neither checkpoints/last.ckpt nor config.json"),
+        (str(tmp_path / "no.pt"), "no.pt, which does not exist"),
     ):
         with pytest.raises(ValueError, match=message):
-            load_frozen(name, image_size=32)
+            load(name, ["data.image_size=32"])
     with pytest.raises(ValueError, match=r"multiple of the patch size \(16, 16\)"):
-        load_frozen("vit_tiny_patch16_224", image_size=60)
+        load("vit_tiny_patch16_224", ["data.image_size=60"])
     clip = tmp_path / "clip"
     written("videomae", clip)
     with pytest.raises(ValueError, match="encodes clips"):
-        load_frozen(str(clip))
+        load(clip)
 
 
 def test_a_frozen_timm_model_is_a_function_of_its_seed() -> None:
-    first, again, other = (load_frozen("vit_tiny_patch16_224", False, 32, s) for s in (3, 3, 4))
-    assert first.random
+    first, again, other = (load("vit_tiny_patch16_224", [f"seed={s}"]) for s in (3, 3, 4))
+    assert first.origin is not None
+    assert first.origin.random
     assert not any(p.requires_grad for p in first.encoder.parameters())
     assert first.mean == (0.5, 0.5, 0.5)
     key = "vit.blocks.0.attn.qkv.weight"
@@ -385,4 +393,4 @@ def test_weights_that_cannot_be_fetched_are_a_connection_error(monkeypatch) -> N
 
     monkeypatch.setattr("timm.create_model", refuse)
     with pytest.raises(ConnectionError, match="weights of vit_tiny_patch16_224 can"):
-        load_frozen("vit_tiny_patch16_224", True, 32)
+        load("vit_tiny_patch16_224", pretrained=True)

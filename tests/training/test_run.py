@@ -203,7 +203,7 @@ def test_two_runs_without_a_folder_get_two(small, digits):
 
 def test_a_checkpoint_of_something_else_is_refused(small, digits):
     run = train(small("run_dir=good", "trainer.max_steps=1"), source=digits)
-    with pytest.raises(CheckpointError, match="run folder or a checkpoint, got nowhere"):
+    with pytest.raises(CheckpointError, match=r"run folder or a checkpoint, .* got nowhere"):
         load("nowhere")
     Path("text.ckpt").write_text("no checkpoint")
     with pytest.raises(CheckpointError, match=r"text\.ckpt is not a checkpoint"):

@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from levyjepa.checks import count
 from levyjepa.models.registry import ENCODERS
 from levyjepa.models.settings import ModelSettings
+from levyjepa.models.weights import is_external, load_weights
 
 Size = int | Sequence[int]
 PROTOCOL = ("width", "embedding_dim", "patch_size", "prefix_tokens", "fixed_size", "grid")
@@ -83,7 +83,7 @@ class Encoder(nn.Module):
 
 
 def build_encoder(settings: ModelSettings, image_size: Size, frames: int | None = None) -> Any:
-    """Build the encoder that settings name.
+    """Build the encoder that settings name, and load the file `weights` if they name one.
 
     A registered encoder, else a folder or hub id of transformers, else a ViT of timm.
 
@@ -94,16 +94,19 @@ def build_encoder(settings: ModelSettings, image_size: Size, frames: int | None 
 
     Raises:
         ValueError: No such encoder, arguments or sizes that it does not take.
+        CheckpointError: A file of weights that do not match.
     """
     name, arguments = settings.name, {"embedding_dim": settings.embedding_dim, **settings.overrides}
     known = ENCODERS.entries()
     if name not in known:
         arguments["name"] = name
-        name = "transformers" if Path(name).is_dir() or "/" in name else "timm"
+        name = "transformers" if is_external(name) else "timm"
     build = known[name].build
     signature = inspect.signature(build)
     for key in ("patch_size", "pooling", "drop_path", "pretrained", "mixer_depth"):
         value = getattr(settings, key)
+        if key == "pooling" and value == "own" and frames is not None:
+            value = "mean"  # frames have no class token together
         if key in signature.parameters:
             arguments.setdefault(key, value)
         elif key in ("patch_size", "pretrained") and value:
@@ -113,8 +116,11 @@ def build_encoder(settings: ModelSettings, image_size: Size, frames: int | None 
     except TypeError as error:
         raise ValueError(f"`model.overrides` do not fit the encoder {name!r}: {error}.") from error
     encoder = build(image_size, frames, **arguments)
+    image = encoder
     if frames is not None and hasattr(encoder, "per_frame"):
         encoder = encoder.per_frame(settings.mixer_depth)
+    if settings.weights:
+        load_weights(encoder, image, settings.weights)
     encoder.built_from = settings, image_size, frames  # for `Network.untrained`
     return encoder
 

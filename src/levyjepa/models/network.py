@@ -75,8 +75,9 @@ class Network(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             if made := getattr(self.encoder, "built_from", None):
-                settings, image_size, frames = made
-                encoder = build_encoder(settings.replace(pretrained=False), image_size, frames)
+                settings, *size = made
+                settings = settings.replace(pretrained=False, weights=None)
+                encoder = build_encoder(settings, *size)
             else:
                 encoder = deepcopy(self.encoder).cpu()
                 for module in encoder.modules():

@@ -14,12 +14,15 @@ class PooledEncoder(Encoder):
     """An encoder whose embedding is a linear map of pooled tokens; a subclass writes `read`."""
 
     def add_head(
-        self, pooling: str, size: tuple[int, ...], embedding_dim: int, class_token: bool
+        self, pooling: str, size: tuple[int, ...], embedding_dim: int | None, class_token: bool
     ) -> None:
-        """Add what pools the tokens of an input of a size and maps them to the embedding."""
+        """Add what pools the tokens of an input of a size and maps them to the embedding.
+
+        Without `embedding_dim` the pooled tokens are the embedding.
+        """
         if pooling == "cls" and not class_token:
             raise ValueError("`pooling` must be attention or mean: there is no class token.")
-        self.pooling, self.embedding_dim = pooling, embedding_dim
+        self.pooling, self.embedding_dim = pooling, embedding_dim or self.width
         width, grid = self.width, self.grid(size)
         heads = next(h for h in (6, *range(max(1, width // 64), 0, -1)) if width % h == 0)
         self.pool: Any = None
@@ -27,7 +30,9 @@ class PooledEncoder(Encoder):
             self.pool = AttentionPoolLatent(width, num_heads=heads, norm_layer=nn.LayerNorm)
         elif pooling == "attention":
             self.pool = AttentionPool2d(width, feat_size=(grid[0], grid[1]), num_heads=heads)
-        self.embed = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, embedding_dim))
+        self.embed = nn.Identity()
+        if embedding_dim is not None:
+            self.embed = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, embedding_dim))
 
     def forward(self, images: Tensor) -> Encoding:
         """Encode normalized images or clips, as `Encoder`, whose sizes the patch size divides."""

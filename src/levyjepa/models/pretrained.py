@@ -52,11 +52,12 @@ def load_model(
     return model.float().train()
 
 
-def read_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the mean and std of pixels that a model was trained with; 0.5 where it says none."""
+def read_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return the mean and std of pixels that a model was trained with; None where it says none."""
     processing = library(name).image_processing_base.ImageProcessingMixin
     try:
         values, _ = processing.get_image_processor_dict(name)
     except OSError:  # a model without one
         values = {}
-    return tuple(values.get("image_mean", HALF)), tuple(values.get("image_std", HALF))
+    found = values.get("image_mean"), values.get("image_std")
+    return (tuple(found[0]), tuple(found[1])) if found[0] and found[1] else None

@@ -1,6 +1,6 @@
 """Settings of the encoder and its heads."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -19,11 +19,20 @@ class ModelSettings(Settings):
         ge=0,
         description="Blocks that mix the frames of a clip, after an image ViT; video only.",
     )
-    patch_size: int | None = Field(default=None, ge=1, description="Pixels; null: the model's own.")
-    pooling: Literal["attention", "cls", "mean"] = Field(
-        default="attention", description="From patch tokens to the embedding: attention, cls, mean."
+    weights: str | None = Field(
+        default=None,
+        description="Start from these: a run, a checkpoint, a file with a state dict of a ViT of "
+        "timm, a folder or hub id of transformers, or a published ViT of timm by name.",
     )
-    embedding_dim: int = Field(default=512, ge=1, description="Width of the embedding.")
+    patch_size: int | None = Field(default=None, ge=1, description="Pixels; null: the model's own.")
+    pooling: Literal["attention", "cls", "mean", "own"] = Field(
+        default="attention",
+        description="From tokens to the embedding: attention, cls, mean; own: cls where the model "
+        "itself pools by its class token, else mean.",
+    )
+    embedding_dim: Annotated[int, Field(ge=1)] | None = Field(
+        default=512, description="Width of the embedding; null: the pooled tokens themselves."
+    )
     drop_path: float = Field(default=0.1, ge=0, le=1, description="Rate of stochastic depth.")
     pretrained: bool = Field(default=False, description="Start from published weights.")
     overrides: dict[str, Any] = Field(default={}, description="Further arguments of the encoder.")

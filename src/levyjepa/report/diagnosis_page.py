@@ -8,11 +8,8 @@ from pathlib import Path
 from levyjepa.data.source import open_source
 from levyjepa.diagnose import STENCILS, Diagnosis, diagnose, read_fields, sample_images
 from levyjepa.lattice import parse_stencils
-from levyjepa.models.frozen import load_frozen
 from levyjepa.report.page import Section, write_page
-from levyjepa.settings import ConfigError
-from levyjepa.training.config import change_data, compose
-from levyjepa.training.loading import device_of, load, require_images
+from levyjepa.training.loading import device_of, load, model_name, require_images
 from levyjepa.training.run_folder import RunFolder
 
 
@@ -29,12 +26,10 @@ def diagnose_model(
     """Diagnose the patch tokens of any ViT on a seeded sample of images.
 
     Args:
-        model: A run folder or a checkpoint, a ViT of timm by name, or a folder or hub id of
-            transformers.
-        words: Settings of `data`, and `seed` and `run_dir`. The image size is the model's own
-            unless `data.image_size` is set.
+        model: As of `levyjepa.load`.
+        words: Settings as of `levyjepa.load`, and `seed` and `run_dir`.
         layers: Blocks after which tokens are read; None for four.
-        pretrained: Fetch timm's weights; they are random otherwise.
+        pretrained: As of `levyjepa.load`.
         stencils: Text, such as "box(2), diamond()"; None for the usual four.
         number: Of images.
         progress: Called with what begins.
@@ -45,29 +40,17 @@ def diagnose_model(
     Raises:
         ValueError: An unknown model, layer or setting, or too few images.
     """
-    for key in (word.partition("=")[0] for word in words):
-        if key.split(".")[0] != "data" and key not in ("seed", "run_dir"):
-            raise ConfigError(f"`{key}` has no effect here; only data, seed and run_dir do.")
-    config = compose(words)
-    folder = Path(config.run_dir or f"runs/diagnosis-{Path(model).stem}")
+    trained = require_images(load(model, words, pretrained=pretrained))
+    config, origin = trained.config, trained.origin
+    folder = Path(config.run_dir or f"runs/diagnosis-{model_name(model)}")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`run_dir` must be a folder, got {folder}.")
     chosen = STENCILS if stencils is None else parse_stencils(stencils)
-    if RunFolder(model).exists or Path(model).is_file() or model.endswith(".ckpt"):
-        trained = require_images(load(model))
-        data = change_data(trained.config, [w for w in words if w.startswith("data")]).data
-        encoder, mean, std = trained.encoder, trained.mean, trained.std
-        projection, random, size = trained.network.patch_projection, False, data.image_size
-    else:
-        own = any(word.startswith("data.image_size=") for word in words)
-        frozen = load_frozen(
-            model, pretrained, config.data.image_size if own else None, config.seed
-        )
-        data, encoder, mean, std = config.data, frozen.encoder, frozen.mean, frozen.std
-        projection, random, size = None, frozen.random, frozen.image_size
-    source = open_source(data)
-    images = sample_images(source, size, number, config.seed)
-    fields = read_fields(encoder, images, mean, std, layers, device_of(), projection)
+    source = open_source(config.data)
+    images = sample_images(source, config.data.image_size, number, config.seed)
+    projection = None if origin else trained.network.patch_projection
+    statistics = trained.mean, trained.std
+    fields = read_fields(trained.encoder, images, *statistics, layers, device_of(), projection)
     result = diagnose(
         fields,
         chosen,
@@ -76,7 +59,7 @@ def diagnose_model(
         images=images,
         model=model,
         data=source.name,
-        random=random,
+        random=origin is not None and origin.random,
     )
     return result, folder
 

@@ -35,6 +35,7 @@ INTERVALS = "Small numbers are 95 % intervals over the test split, where a task 
 CURVES = "One thin line per run, and a thick one for the mean over seeds."
 FACTS = {  # settings that are named below a title, where all runs agree
     "model.name": "{}",
+    "model.weights": "weights of {}",
     "data.image_size": "{} pixels",
     "data.frames": "{} frames",
     "data.batch_size": "batches of {}",
@@ -52,7 +53,8 @@ def run_report(path: str | Path) -> Path:
     run.evaluation()
     group = _groups([run], alone=True)[0]
     title = run.path.resolve().name
-    lead = f"{next(iter(group.cells))} on {group.data}"
+    what = next(iter(group.cells)) if run.metrics_file.is_file() else "Frozen features"
+    lead = f"{what} on {group.data}"
     return _write(run.report, title, lead, [group], INTERVALS)
 
 
@@ -336,7 +338,10 @@ def _settings(group: _Group) -> Section:
 def _facts(runs: Sequence[RunFolder]) -> str:
     """What all runs share, in one line."""
     facts = []
+    trained = any(run.metrics_file.is_file() for run in runs)
     for key, form in FACTS.items():
+        if not trained and key in ("data.batch_size", "trainer.max_epochs"):
+            continue
         values = {shown(run.settings.get(key)) for run in runs}
         if len(values) == 1 and (value := values.pop()) != "none":
             facts.append(form.format(value))

@@ -73,13 +73,12 @@ def change_data(config: Config, words: Sequence[str]) -> Config:
         return config
     chosen, values = _split(words)
     for key in [*chosen, *values]:
-        if key.split(".")[0] != "data":
+        if key.split(".")[0] != "data" and key not in ("seed", "run_dir"):
             raise ConfigError(f"`{key}` can't change here; only `data` settings can.")
     settings = config.as_dict()
     if "data" in chosen:
         settings["data"] = _compose(chosen, values)["data"]
-    else:
-        _set(settings, values)
+    _set(settings, values)
     changed = Config.parse(settings)
     if changed.clips != config.clips:
         kinds = ("clips", "images") if config.clips else ("images", "clips")
@@ -141,8 +140,8 @@ def _compose(chosen: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, 
             preset = _preset(group, chosen[group])
             _merge(settings, {k: v for k, v in preset.items() if k not in ("use", "kind")})
     settings.setdefault("data", {}).setdefault("source", chosen["data"])
-    if "model.name" in values:  # a preset's patch size and overrides are another model's
-        for key in ("overrides", "patch_size"):
+    if {"model.name", "model.weights"} & values.keys():  # what a preset says is another model's
+        for key in ("name", "overrides", "patch_size"):
             settings.setdefault("model", {}).pop(key, None)
     if any(key.startswith("experiment.") for key in values) and "experiment" not in chosen:
         raise ConfigError("`experiment` settings need a preset, such as `experiment=demo`.")

@@ -1,11 +1,15 @@
-"""A trained encoder with its preprocessing, from a run folder or a checkpoint."""
+"""A frozen encoder with its preprocessing: of a run, a file of weights, a folder or a name."""
 
-import pickle
-from dataclasses import dataclass
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timm
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
@@ -15,19 +19,20 @@ from levyjepa.data.loader import whole
 from levyjepa.data.views import normalize
 from levyjepa.lattice import Stencil
 from levyjepa.laws import Law
-from levyjepa.models.encoder import build_encoder
+from levyjepa.models.encoder import build_encoder, check_encoder
 from levyjepa.models.network import Network
+from levyjepa.models.registry import ENCODERS
+from levyjepa.models.weights import CheckpointError, Origin, find_origin, is_run, read_file
+from levyjepa.settings import ConfigError
 from levyjepa.tasks.context import Subject, frozen
-from levyjepa.training.config import from_dict
+from levyjepa.training.config import change_data, compose, from_dict
 from levyjepa.training.objective import build_objective, laws_of
 from levyjepa.training.run_folder import RunFolder
 from levyjepa.training.settings import Config
 
+log = logging.getLogger(__name__)
+
 Images = Any  # a picture, a path, an array (H, W, 3) or a tensor; one, several, or a batch
-
-
-class CheckpointError(ValueError):
-    """A file that is no checkpoint of a run, or does not fit its own settings."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Trained:
     mean: tuple[float, ...]  # of the training data's pixels in [0, 1], for each channel
     std: tuple[float, ...]
     laws: dict[str, tuple[Stencil, Law]]  # stencils with the laws of their increments, by name
+    origin: Origin | None = None  # of a model that is no run
 
     @property
     def encoder(self) -> Any:
@@ -59,8 +65,12 @@ class Trained:
     @property
     def subject(self) -> Subject:
         """What tasks evaluate."""
-        network = self.network
-        return Subject("trained", network.encoder, network.projection, network.patch_projection)
+        return self.subject_of(self.network, "trained")
+
+    def subject_of(self, network: Network, name: str) -> Subject:
+        """What tasks evaluate of such a network; without a run no head, and tokens as the field."""
+        head = None if self.origin else network.projection
+        return Subject(name, network.encoder, head, network.patch_projection)
 
     def preprocess(self, images: Images) -> Tensor:
         """Resize, crop the center and normalize.
@@ -111,25 +121,45 @@ class Trained:
             return self.encoder((images if ready else self.preprocess(images)).to(device))
 
 
-def load(path: str | Path, encoder: Any = None) -> Trained:
-    """Load a trained encoder.
+def load(
+    model: str | Path,
+    settings: Sequence[str] = (),
+    *,
+    pretrained: bool = False,
+    encoder: Any = None,
+) -> Trained:
+    """Load a frozen encoder, of a run or anybody's.
+
+    A model that is no run gives the embedding by its class token where it pools so itself, else by
+    the mean of its patch tokens. `Trained.origin` says what was found and assumed.
 
     Args:
-        path: A run folder, whose last checkpoint is taken, or a checkpoint.
+        model: A run folder, whose last checkpoint is taken, or a checkpoint; a file with a state
+            dict of a ViT of timm, also within a model of lightly or another framework; a folder
+            that `save_pretrained` of transformers wrote, or a hub id, "OWNER/MODEL"; a ViT of timm
+            or a registered encoder by name.
+        settings: Words as on the command line: of `data`; of a model that is no run also of
+            `model`. Its image size is its own unless "data.image_size=N" is among them.
+        pretrained: Fetch the weights of a ViT of timm; they are random otherwise.
         encoder: A module of the architecture that was trained, where `levyjepa.train` was called
             with one.
 
     Raises:
-        CheckpointError: No checkpoint of a run, or weights that its settings do not fit.
+        CheckpointError: No such model, or weights that its settings do not fit.
+        ConnectionError: Weights that can't be fetched.
+        ImportError: transformers is needed and not installed.
     """
-    file = checkpoint_file(path)
+    file = run_file(model)
+    if file is None:
+        return _load_other(str(model), settings, pretrained)
     content = read_checkpoint(file)
     values = content["hyper_parameters"]
     config = from_dict(values["config"])
-    model = config.model.model_copy(update={"pretrained": False})
+    network_settings = config.model.model_copy(update={"pretrained": False, "weights": None})
     if encoder is None:
-        encoder = build_encoder(model, config.data.image_size, config.data.frames)
-    network = Network(encoder, model, len(values["classes"]), config.objective.gamma > 0)
+        encoder = build_encoder(network_settings, config.data.image_size, config.data.frames)
+    prior = config.objective.gamma > 0
+    network = Network(encoder, network_settings, len(values["classes"]), prior)
     objective = build_objective(config)
     parts: dict[str, Any] = {"network.": network}
     if config.objective.learnable:
@@ -146,7 +176,7 @@ def load(path: str | Path, encoder: Any = None) -> Trained:
         ) from error
     return Trained(
         network.eval(),
-        config,
+        change_data(config, settings),
         tuple(values["classes"]),
         tuple(values["mean"]),
         tuple(values["std"]),
@@ -154,22 +184,99 @@ def load(path: str | Path, encoder: Any = None) -> Trained:
     )
 
 
-def checkpoint_file(path: str | Path) -> Path:
-    """Return the last checkpoint of a run folder, or a file as it is.
+def _load_other(model: str, settings: Sequence[str], pretrained: bool) -> Trained:
+    """Load a model that is no run."""
+    for key in (word.partition("=")[0] for word in settings):
+        if key == "model" or key.split(".")[0] not in ("data", "model", "seed", "run_dir"):
+            raise ConfigError(f"`{key}` has no effect on a model that is no run.")
+    words = [f"model.weights={model}", "model.patch_projection=none", "objective.gamma=0"]
+    if model not in ENCODERS.names():
+        words += ["model.pooling=own", "model.embedding_dim=null", "model.drop_path=0"]
+    config = compose([*words, *settings])
+    origin = find_origin(config.model, pretrained)
+    data, own = config.data, origin.settings
+    if not any(word.startswith("data.image_size=") for word in settings):
+        data = data.replace(image_size=origin.image_size)
+    if config.clips:
+        own = own.replace(mixer_depth=0)  # would be random
+    config = config.model_copy(update={"data": data, "model": own})
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)
+        network = Network(build_encoder(own, data.image_size, data.frames), own, 0, prior=False)
+    check_encoder(network.encoder, data.image_size, data.frames)
+    pooling = getattr(network.encoder, "pooling", "")
+    how = {"cls": "the class token", "mean": "the mean of patch tokens"}.get(pooling, "its own")
+    used = f"Images are {data.image_size} pixels wide; the embedding is {how}."
+    origin = replace(origin, text=f"{origin.text} {used}")
+    log.info(origin.text)
+    laws = laws_of(build_objective(config), config)
+    network.eval().requires_grad_(False)
+    return Trained(network, config, (), origin.mean, origin.std, laws, origin)
+
+
+def start_of(config: Config) -> tuple[Config, Origin | None]:
+    """Return the settings of a run with the architecture of the weights that it starts from.
+
+    Returns:
+        The settings, and where the weights come from; None where they are random.
+    """
+    model = config.model
+    text = model.weights or (model.name if model.pretrained else None)
+    if text is None:
+        return config, None
+    if text in ENCODERS.names():
+        values = {"name": text, "weights": None, "pretrained": True}
+        return config.model_copy(update={"model": model.model_copy(update=values)}), None
+    origin = find_origin(model.model_copy(update={"weights": str(run_file(text) or text)}))
+    return config.model_copy(update={"model": origin.settings}), origin
+
+
+def run_file(model: str | Path) -> Path | None:
+    """Return the last checkpoint of a run folder, or a checkpoint of a run; None for other models.
 
     Raises:
-        CheckpointError: Neither is there.
+        CheckpointError: There is no such model.
     """
-    path = Path(path)
+    path, text = Path(model), str(model)
     last = RunFolder(path).last_checkpoint
-    if path.is_file() or last.is_file():
-        return path if path.is_file() else last
-    got = (
-        f"{path}, which has no {last.relative_to(path)}"
-        if path.is_dir()
-        else f"{path}, which does not exist"
+    if last.is_file():
+        return last
+    if path.is_file():
+        return path if is_run(read_file(path)) else None
+    got = text
+    if path.is_dir():
+        if (path / "config.json").is_file():
+            return None
+        got += f", which has neither {last.relative_to(path)} nor config.json"
+    elif text in ENCODERS.names() or timm.is_model(text):
+        return None
+    elif re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text) and not path.parent.is_dir():
+        return None  # a hub id
+    elif path.suffix or "/" in text:
+        got += ", which does not exist"
+    else:
+        near = get_close_matches(text, [*ENCODERS.names(), *timm.list_models()], n=3)
+        got += f"; near it: {', '.join(near)}" * bool(near)
+    raise CheckpointError(
+        "`model` must be a run folder or a checkpoint, a file with a state dict of a ViT of timm, "
+        "a folder or hub id (OWNER/MODEL) of transformers, or a ViT of timm or a registered "
+        f"encoder by name, got {got}."
     )
-    raise CheckpointError(f"`path` must be a run folder or a checkpoint, got {got}.")
+
+
+def model_name(model: str | Path) -> str:
+    """Return the last part of what a model is loaded by, of a file without its ending."""
+    path = Path(model)
+    return path.stem if path.is_file() else path.name
+
+
+def require_data(model: str | Path, words: Sequence[str]) -> None:
+    """Raise ConfigError where words name no data; a model that is no run has none of its own."""
+    if not {"data", "data.source"} & {word.partition("=")[0] for word in words}:
+        raise ConfigError(
+            f"`data` must be given, as {model} is no run with data of its own: "
+            "data=cifar10 data.path=FOLDER."
+        )
 
 
 def device_of(accelerator: str = "auto") -> str:
@@ -184,14 +291,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: It is none of a run.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"{path} is not a checkpoint that PyTorch can read safely."
-        ) from error
-    values = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
-    if not {"config", "classes", "mean", "std"} <= values.keys() or "state_dict" not in content:
+    content = read_file(path)
+    if not is_run(content):
         raise CheckpointError(f"{path} is not a checkpoint of a levyjepa run.")
     return content
 
@@ -243,10 +344,13 @@ def require_images(trained: Trained) -> Trained:
 __all__ = [
     "CheckpointError",
     "Trained",
-    "checkpoint_file",
     "load",
+    "model_name",
     "read_checkpoint",
     "read_image",
     "read_whole_patches",
+    "require_data",
     "require_images",
+    "run_file",
+    "start_of",
 ]

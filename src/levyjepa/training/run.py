@@ -18,17 +18,20 @@ from lightning.pytorch.utilities import rank_zero_only
 from levyjepa.data.loader import train_loader
 from levyjepa.data.source import Source, open_source, prepared
 from levyjepa.models.pixels import PixelEncoder
-from levyjepa.settings import flat
+from levyjepa.settings import ConfigError, flat
 from levyjepa.tasks.context import Subject
 from levyjepa.tasks.evaluation import Evaluation, evaluate
 from levyjepa.tasks.score import Score
-from levyjepa.training.config import change_data, compose
+from levyjepa.training.config import compose
 from levyjepa.training.loading import (
     Trained,
-    checkpoint_file,
     device_of,
     load,
+    model_name,
     read_checkpoint,
+    require_data,
+    run_file,
+    start_of,
 )
 from levyjepa.training.module import LevyJEPA
 from levyjepa.training.progress import show_stages
@@ -102,12 +105,17 @@ def train(
         baselines: A file that caches the scores of untrained encoders and pixels between runs.
     """
     config = settings if isinstance(settings, Config) else compose(list(settings))
+    if encoder is not None and config.model.weights:
+        raise ConfigError("`model.weights` has no effect on a module that is passed as `encoder`.")
+    config, origin = start_of(config)
     folder = RunFolder(config.run_dir) if config.run_dir else None
     if folder is not None:
         _check_folder(folder, config)
         if folder.finished:
             return Run(folder, existed=True)
     data = open_source(config.data) if source is None else prepared(source, config.data)
+    if origin is not None and encoder is None:  # weights go with the pixels they were made for
+        data = replace(data, mean=origin.mean, std=origin.std)
     assert data.mean is not None
     assert data.std is not None
     ranks = config.trainer.devices * config.trainer.num_nodes
@@ -123,6 +131,8 @@ def train(
         if not folder.exists:
             folder.write_config(config)
         log.info(_description(data, "clips" if config.clips else "images"))
+        if origin is not None:
+            log.info("Starts from %s", origin.text)
         device = _fit(module, data, folder, callbacks, loggers)
         if config.trainer.evaluate:
             _evaluate(module, data, folder, device, baselines)
@@ -141,33 +151,48 @@ def evaluate_run(
     tasks: Sequence[str] | None = None,
     source: Source | None = None,
     encoder: Any = None,
+    pretrained: bool = False,
 ) -> tuple[Evaluation, Path]:
-    """Evaluate a run folder or a checkpoint, on its own data or on other data.
+    """Evaluate a run or any other model, on its own data or on other data.
 
     The scores of a finished run's own data replace those in `evaluation.json`; with `tasks`, only
-    those of these tasks. Everything else goes to `evaluation-NAME.json`.
+    those of these tasks. Other data goes to `evaluation-NAME.json`. A model that is no run gets a
+    folder, `run_dir` or `runs/MODEL`, whose own data is the first that it is evaluated on.
 
     Args:
-        path: A run folder, whose last checkpoint is taken, or a checkpoint.
-        words: Settings of `data`, such as "data=camvid data.path=FOLDER".
+        path: As `model` of `load`.
+        words: Settings of `data`, such as "data=camvid data.path=FOLDER"; as of `load`.
         tasks: Names of tasks; None for all that the data allows.
         source: Data in place of what settings name.
-        encoder: As of `load`.
+        encoder, pretrained: As of `load`.
 
     Returns:
         The evaluation and the file that holds it.
+
+    Raises:
+        ValueError: No data for a model that is no run.
+        RunFolderError: Its folder holds something else.
     """
-    file = checkpoint_file(path)
-    trained = load(file, encoder)
-    config = change_data(trained.config, words)
-    data = open_source(config.data) if source is None else prepared(source, config.data)
-    folder = RunFolder(file.parent.parent)
-    folder = folder if folder.exists else RunFolder(file.parent)
-    own = folder.exists and source is None and _same_data(config, trained.config)
-    if own and folder.finished and file == folder.last_checkpoint:
-        name = ""
+    file = run_file(path)
+    if file is None and source is None:
+        require_data(path, words)
+    trained = load(path, words, encoder=encoder, pretrained=pretrained)
+    config = trained.config
+    if file is None:
+        folder, last = RunFolder(config.run_dir or f"runs/{model_name(path)}"), True
+        _check_folder(folder, config, (*FREE, "data", "views", "trainer", "objective"))
+    elif config.run_dir:
+        raise RunFolderError("Scores of a run go into its own folder; leave out `run_dir`.")
     else:
-        name = data.name if file == folder.last_checkpoint else f"{file.stem}-{data.name}"
+        folder = RunFolder(file.parent.parent)
+        folder = folder if folder.exists else RunFolder(file.parent)
+        last = file == folder.last_checkpoint
+    data = open_source(config.data) if source is None else prepared(source, config.data)
+    new = file is None and not folder.exists
+    own = folder.finished and source is None and _same_data(config, folder.config)
+    name = data.name if file is None or last else f"{file.stem}-{data.name}"
+    if new or (own and last):
+        name = ""
     device = device_of(config.trainer.accelerator)
     evaluation = _evaluate_trained(trained, config, data, device, folder.results, tasks=tasks)
     if name == "":
@@ -175,6 +200,8 @@ def evaluate_run(
     if tasks is not None:
         evaluation = folder.merged(evaluation, name)
     with folder.lock():
+        if new:
+            folder.write_config(config)
         target = folder.write_evaluation(evaluation, name)
     return evaluation, target
 
@@ -260,7 +287,7 @@ def _evaluate_trained(
     )
     subjects = [
         trained.subject,
-        Subject("untrained", untrained.encoder, untrained.projection, untrained.patch_projection),
+        trained.subject_of(untrained, "untrained"),
         Subject("pixels", pixels),
     ]
     source = replace(source, mean=trained.mean, std=trained.std)  # normalize as in training
@@ -291,10 +318,10 @@ def _key(config: Config) -> str:
     return json.dumps([*parts, objective])
 
 
-def _check_folder(folder: RunFolder, config: Config) -> None:
+def _check_folder(folder: RunFolder, config: Config, free: Sequence[str] = FREE) -> None:
     """Refuse a folder of other settings, or of something else."""
     if folder.exists:
-        if different := folder.other_setting(flat(config.as_dict()), but=FREE):
+        if different := folder.other_setting(flat(config.as_dict()), but=free):
             key, mine, other = different
             why = ""
             if key in ("trainer.max_epochs", "trainer.max_steps"):
@@ -328,12 +355,12 @@ def _new_folder(config: Config) -> Path:
 
 
 def _same_data(one: Config, other: Config) -> bool:
-    """Whether two settings name the same data, wherever its folder is."""
+    """Whether two settings name the same data and seed, wherever the data's folder is."""
     a, b = (
         {**config.data.as_dict(), "path": Path(config.data.path or "").name, "workers": 0}
         for config in (one, other)
     )
-    return a == b
+    return a == b and one.seed == other.seed
 
 
 def _description(source: Source, things: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from textwrap import shorten
 from typing import Any
 
 import timm
@@ -27,7 +28,7 @@ class ViTEncoder(PooledEncoder):
         name: str = "vit_small_patch8_224",
         patch_size: int | None = None,
         pooling: str = "attention",
-        embedding_dim: int = 512,
+        embedding_dim: int | None = 512,
         drop_path: float = 0.1,
         pretrained: bool = False,
         **overrides: Any,
@@ -55,13 +56,20 @@ class ViTEncoder(PooledEncoder):
                 f"`name` must be a ViT that takes any image size and these settings: "
                 f"{name!r} refuses {overrides}: {error}"
             ) from error
+        except Exception as error:  # what fetching raises has no common kind
+            if not pretrained:
+                raise
+            why = f"({shorten(str(error), 300)}); random weights need no network"
+            raise ConnectionError(f"The weights of {name} can't be fetched {why}.") from error
         if not (hasattr(vit, "num_prefix_tokens") and hasattr(vit, "patch_embed")):
             raise ValueError(f"`name` must be a ViT, with patch tokens, got {name!r}.")
+        class_token = getattr(vit, "cls_token", None) is not None
+        if pooling == "own":
+            pooling = "cls" if class_token and vit.global_pool == "token" else "mean"
         vit.reset_classifier(0, "")  # drops a pooling of its own, which would get no gradient
         self.vit, self.width, self.depth = vit, vit.embed_dim, len(vit.blocks)
         self.patch_size = tuple(vit.patch_embed.feat_ratio(as_scalar=False))
         self.prefix_tokens = vit.num_prefix_tokens
-        class_token = getattr(vit, "cls_token", None) is not None
         self.add_head(pooling, size, embedding_dim, class_token)
 
     def read(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,7 @@ def transformers_encoder(
     name: str,
     patch_size: int | None = None,
     pooling: str = "attention",
-    embedding_dim: int = 512,
+    embedding_dim: int | None = 512,
     drop_path: float = 0.0,
     pretrained: bool = False,
     **overrides: Any,
@@ -74,6 +74,7 @@ def transformers_encoder(
         values["pred_num_hidden_layers"] = 0  # of the predictor, which is dropped
     model = load_model(name, config, values, overrides, pretrained)
     if kind in VIDEO:
+        pooling = "mean" if pooling == "own" else pooling
         return VideoViT(model, clip, pooling, embedding_dim, drop_path)
     return ImageViT(model, name, size, pooling, embedding_dim)
 
@@ -82,7 +83,7 @@ class ImageViT(PooledEncoder):
     """Encode images by a model; see `transformers_encoder`."""
 
     def __init__(
-        self, model: Any, name: str, size: tuple[int, int], pooling: str, embedding_dim: int
+        self, model: Any, name: str, size: tuple[int, int], pooling: str, embedding_dim: int | None
     ) -> None:
         super().__init__()
         self.model: Any = getattr(model, "vision_model", model)
@@ -107,6 +108,8 @@ class ImageViT(PooledEncoder):
         if tokens.ndim != 3 or tokens.shape[1] < patches:
             raise no_vit
         self.prefix_tokens = tokens.shape[1] - patches
+        if pooling == "own":
+            pooling = "cls" if self.prefix_tokens else "mean"
         self.add_head(pooling, size, embedding_dim, class_token=self.prefix_tokens > 0)
 
     def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,7 +132,12 @@ class VideoViT(PooledEncoder):
     """Encode clips by VideoMAE or V-JEPA 2; see `transformers_encoder`."""
 
     def __init__(
-        self, model: Any, clip: tuple[int, ...], pooling: str, embedding_dim: int, drop_path: float
+        self,
+        model: Any,
+        clip: tuple[int, ...],
+        pooling: str,
+        embedding_dim: int | None,
+        drop_path: float,
     ) -> None:
         super().__init__()
         config, self.clip = model.config, clip
