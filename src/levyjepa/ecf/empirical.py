@@ -25,6 +25,7 @@ import importlib.util
 import itertools
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -179,8 +180,7 @@ class Waves:
         low, high = self.stacked
         if weights is not None:
             high = high * weights[:, None]
-        sums = torch.bmm(high, low.transpose(1, 2)).unflatten(2, (2, -1)).unflatten(1, (2, -1))
-        return _unfold(sums, len(self.nodes))
+        return _unfold(torch.bmm(high, low.transpose(1, 2)).flatten(1), len(self.nodes))
 
     def series(self, on_cos: Tensor, on_sin: Tensor) -> Tensor:
         """Return the sum over frequencies of on_cos cos(ux) + on_sin sin(ux), (B, N)."""
@@ -293,41 +293,82 @@ def _fused_series(x: Tensor, on_cos: Tensor, on_sin: Tensor, nodes: Tensor, step
 
 
 def _fold(on_cos: Tensor, on_sin: Tensor) -> Tensor:
-    """What the products C c, C s, S c, S s are multiplied by: (B, 2, J + 1, 2, r + 1)."""
+    """Return what the products C c, C s, S c, S s are multiplied by: (B, 2, J + 1, 2, r + 1)."""
     r, top = _layout(count := on_cos.shape[-1])
-    pad = (r + 1, (2 * r + 1) * top + r - count)
-    ends = []
-    for on in (on_cos, on_sin):
-        rows = torch.nn.functional.pad(on, pad).unflatten(-1, (top + 1, 2 * r + 1))
-        ends += [rows[..., r:], torch.nn.functional.pad(rows[..., :r].flip(-1), (1, 0))]
-    a, a_, b, b_ = ends  # on cos and on sin, at m j + i and at m j - i
-    return torch.stack([torch.stack([a + a_, b - b_], 2), torch.stack([b + b_, a_ - a], 2)], 1)
+    plus, minus = _places(count, on_cos.device)[1]
+    values = torch.cat([on_cos, on_sin, on_cos.new_zeros(len(on_cos), 1)], 1)
+    shape = (len(values), 2, top + 1, 2, r + 1)
+    plus, minus = (values.index_select(1, part).view(shape) for part in (plus, minus))
+    same = plus + minus  # of Cc and Sc
+    other = plus - minus  # of Cs; of Ss with the other sign
+    return torch.stack(
+        [
+            torch.stack([same[:, 0, :, 0], other[:, 0, :, 1]], 2),
+            torch.stack([same[:, 1, :, 0], -other[:, 1, :, 1]], 2),
+        ],
+        1,
+    )
 
 
 def _unfold(sums: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The transpose: sums of cosines and sines (B, count) from those of the products."""
-    (cc, cs), (sc, ss) = (half.unbind(2) for half in sums.unbind(1))
-    first = sums.shape[-1]
-    rows = (
-        torch.cat([minus[..., 1:].flip(-1), plus], -1).flatten(1)[:, first : first + count]
-        for minus, plus in ((cc + ss, cc - ss), (sc - cs, sc + cs))
-    )
-    real, imaginary = rows
-    return real, imaginary
+    """Return sums of cosines and sines (B, count) from those of the products."""
+    *places, minus = _places(count, sums.device)[0]
+    cc, ss, sc, cs = (sums.index_select(1, place) for place in places)
+    sign = 1 - 2 * minus.to(sums.dtype)
+    return cc - sign * ss, sc + sign * cs
 
 
 def _stacked_waves(x: Tensor, count: int, step: float) -> tuple[Tensor, Tensor]:
-    """z^0 ... z^r as (B, 2 (r + 1), N) and z^0, z^m ... z^(m J) as (B, 2 (J + 1), N)."""
+    """Return z^0 ... z^r as (B, 2 (r + 1), N) and z^0, z^m ... z^(m J) as (B, 2 (J + 1), N).
+
+    Powers double: z^1 ... z^n times z^n are z^(n+1) ... z^2n.
+    """
     r, top = _layout(count)
-    low, high = x.new_empty(2, r + 1, *x.shape), x.new_empty(2, top + 1, *x.shape)
-    for waves, base in ((low, step), (high, (2 * r + 1) * step)):
+    stacks = []
+    for base, most in ((step, r), ((2 * r + 1) * step, top)):
+        waves = x.new_empty(len(x), 2, most + 1, x.shape[1])
+        cos, sin = waves.unbind(1)
         angle = x * base
-        torch.cos(angle, out=waves[0, 1])
-        torch.sin(angle, out=waves[1, 1])
-        waves[0, 0], waves[1, 0] = 1, 0
-        c, s = waves[:, 1]
-        for k in range(2, waves.shape[1]):
-            cos, sin = waves[:, k - 1]
-            torch.mul(cos, c, out=waves[0, k]).addcmul_(sin, s, value=-1)
-            torch.mul(sin, c, out=waves[1, k]).addcmul_(cos, s)
-    return low.flatten(0, 1).transpose(0, 1), high.flatten(0, 1).transpose(0, 1)
+        cos[:, 0], sin[:, 0] = 1, 0
+        torch.cos(angle, out=cos[:, 1])
+        torch.sin(angle, out=sin[:, 1])
+        n = 1
+        while n < most:
+            more = min(n, most - n)
+            c, s = cos[:, n : n + 1], sin[:, n : n + 1]
+            lower_c, lower_s = cos[:, 1 : more + 1], sin[:, 1 : more + 1]
+            new = slice(n + 1, n + more + 1)
+            torch.mul(lower_c, c, out=cos[:, new]).addcmul_(lower_s, s, value=-1)
+            torch.mul(lower_s, c, out=sin[:, new]).addcmul_(lower_c, s)
+            n += more
+        stacks.append(waves.flatten(1, 2))
+    low, high = stacks
+    return low, high
+
+
+@lru_cache(maxsize=16)
+def _places(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return where products of waves are summed for each frequency, and the transpose.
+
+    Products have the places (a (J + 1) + j) 2 (r + 1) + b (r + 1) + i, with a = 0 for C and 1 for
+    S, b = 0 for c and 1 for s. The first result (5, K) has the places of Cc, Ss, Sc and Cs, and 1
+    or 0 for a frequency m j - i. The second (2, 4 (J + 1) (r + 1)) has the frequencies m j + i and
+    m j - i of each product among cosines, then sines, then a 0.
+    """
+    r, top = _layout(count)
+    m, width = 2 * r + 1, 2 * (r + 1)
+
+    def place(a: int, j: int, b: int, i: int) -> int:
+        return (a * (top + 1) + j) * width + b * (r + 1) + i
+
+    sums = []
+    for k in range(1, count + 1):
+        j = (k + r) // m
+        i = abs(k - m * j)
+        places = [place(0, j, 0, i), place(1, j, 1, i), place(1, j, 0, i), place(0, j, 1, i)]
+        sums.append([*places, int(k < m * j)])
+    products = [[2 * count] * (2 * (top + 1) * width) for _ in range(2)]
+    for k, (cc, ss, sc, cs, minus) in enumerate(sums):
+        for at, start in ((cc, 0), (ss, 0), (sc, count), (cs, count)):
+            products[minus][at] = start + k
+    return torch.tensor(sums, device=device).T, torch.tensor(products, device=device)

@@ -28,7 +28,7 @@ _ENTRIES = 2**23  # sums at a time, on a GPU
 
 def pair_sums(
     samples: Tensor,
-    counts: Tensor,
+    counts: Tensor | None,
     target: Tensor,
     nodes: Tensor,
     step: float | None,
@@ -42,7 +42,7 @@ def pair_sums(
 
     Args:
         samples: (R, G, N), float32 or float64: R rows of G groups. Absent samples must be 0.
-        counts: (R, G) or (1, G), the number of samples that are present.
+        counts: (R, G) or (1, G), the number of samples that are present. All are if None.
         target: (K,) phi, the law's characteristic function.
         nodes: (K,) frequencies u.
         step: h if the nodes are h, 2h, ..., Kh.
@@ -51,7 +51,8 @@ def pair_sums(
     Returns:
         Three tensors (R, K), differentiable in `samples` and `target`.
     """
-    target, counts = target.to(samples.dtype), counts.to(samples.dtype)
+    target = target.to(samples.dtype)
+    counts = None if counts is None else counts.to(samples.dtype)
     if not empirical.has_kernels(samples):
         nodes = nodes.to(samples.dtype)
     if transforming():
@@ -65,7 +66,7 @@ class _PairSums(torch.autograd.Function):
         ctx: Any,
         samples: Tensor,
         target: Tensor,
-        counts: Tensor,
+        counts: Tensor | None,
         nodes: Tensor,
         step: float | None,
         reach: int | None,
@@ -106,7 +107,8 @@ class _PairSums(torch.autograd.Function):
                 at_real = at_real + twice * near_groups(real, reach)
                 at_imaginary = at_imaginary + twice * near_groups(imaginary, reach)
             if ctx.needs_input_grad[1]:
-                on_target = on_target - (count[..., None] * at_real).sum((0, 1))
+                sizes = x.shape[2] if count is None else count[..., None]
+                on_target = on_target - (sizes * at_real).sum((0, 1))
             at_real, at_imaginary = at_real.flatten(0, 1), at_imaginary.flatten(0, 1)
             if waves is None:
                 slope = compute_slopes(flat, nodes, ctx.step, at_real, at_imaginary)
@@ -127,16 +129,21 @@ def _parts(samples: Tensor, nodes: int) -> list[slice]:
     return [slice(first, first + size) for first in range(0, rows, size)] or [slice(None)]
 
 
-def _of(counts: Tensor, rows: slice) -> Tensor:
-    return counts if len(counts) == 1 else counts[rows]
+def _of(counts: Tensor | None, rows: slice) -> Tensor | None:
+    return counts if counts is None or len(counts) == 1 else counts[rows]
+
+
+def _offset(n: int, counts: Tensor | None, target: Tensor) -> Tensor:
+    """Return what `_centered` subtracts: phi for present samples, and 1 for absent ones."""
+    return n * target if counts is None else n - counts[..., None] * (1 - target)
 
 
 def _centered(
-    sums: tuple[Tensor, Tensor], x: Tensor, target: Tensor, counts: Tensor
+    sums: tuple[Tensor, Tensor], x: Tensor, target: Tensor, counts: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Return sums (R, G, K) of exp(iux) - phi over present samples; an absent 0 has the wave 1."""
     real, imaginary = (part.unflatten(0, x.shape[:2]) for part in sums)
-    return real - (x.shape[2] - counts[..., None] * (1 - target)), imaginary
+    return real - _offset(x.shape[2], counts, target), imaginary
 
 
 def _squared(real: Tensor, imaginary: Tensor, reach: int | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -157,9 +164,9 @@ def near_groups(sums: Tensor, reach: int) -> Tensor:
 
 
 def _plain(
-    x: Tensor, target: Tensor, counts: Tensor, nodes: Tensor, reach: int | None
+    x: Tensor, target: Tensor, counts: Tensor | None, nodes: Tensor, reach: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     with torch.autocast(x.device.type, enabled=False):
         angles = x[..., None] * nodes
-        real = angles.cos().sum(2) - (x.shape[2] - counts[..., None] * (1 - target))
+        real = angles.cos().sum(2) - _offset(x.shape[2], counts, target)
         return _squared(real, angles.sin().sum(2), reach)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 class Constants:
-    """Float64 tensors with a copy on every device where they are used.
+    """Float64 tensors with a copy on every device, and of every dtype, where they are used.
 
     They are no buffers: buffers that are not saved are lost if a module is built on the meta device
     or loaded by `from_pretrained`.
@@ -15,11 +15,12 @@ class Constants:
     """
 
     def __init__(self, *tensors: Tensor) -> None:
-        self.copies = {"cpu": tuple(tensor.detach() for tensor in tensors)}
+        self.original = tuple(tensor.detach() for tensor in tensors)
+        self.copies: dict[str, tuple[Tensor, ...]] = {}
 
-    def on(self, device: torch.device) -> tuple[Tensor, ...]:
-        """Return the tensors on a device."""
-        key = str(device)
+    def on(self, device: torch.device, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
+        """Return the tensors on a device in a dtype."""
+        key = f"{device} {dtype}"
         if key not in self.copies:
-            self.copies[key] = tuple(tensor.to(device) for tensor in self.copies["cpu"])
+            self.copies[key] = tuple(tensor.to(device, dtype) for tensor in self.original)
         return self.copies[key]

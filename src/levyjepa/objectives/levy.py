@@ -322,11 +322,14 @@ class LevyRegularizer(nn.Module):
         if torch.compiler.is_compiling() or device.type == "meta":
             return
         self._calls += 1
-        problems = torch.zeros(3, device=device)
         absent = [(number == 0).any() for number in samples if number is not None]
+        rare = self.scale == "fixed" and self._calls & (self._calls - 1) == 0  # calls 1, 2, 4, ...
+        if not absent and not rare:
+            return
+        problems = torch.zeros(3, device=device)
         if absent:
             problems[0] = torch.stack(absent).any()
-        if self.scale == "fixed" and self._calls & (self._calls - 1) == 0:  # calls 1, 2, 4, ...
+        if rare:
             sizes = [self._size(x, t) for x, t in zip(moves, self.terms, strict=True)]
             problems[1:] = torch.stack(sizes).any(0)
         self._problems[str(device)] = problems + self._problems.get(str(device), 0)

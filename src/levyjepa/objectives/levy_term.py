@@ -136,7 +136,7 @@ class LevyTerm(nn.Module):
         for entry, kept, present in zip(seen, keeps, masks, strict=True):
             field, found = self.tap.place(entry, kept)
             if present is not None:
-                checks.mask("mask", present, field.shape[:-1])
+                present = checks.mask("mask", present, field)
             present = found if present is None else present if found is None else present & found
             key = field.shape[1:], field.dtype, field.device, present is None
             groups.setdefault(key, []).append((self._projected(field), present))

@@ -72,9 +72,9 @@ class SIGReg(nn.Module):
             elif checks.floating("directions", directions).shape[:-1] != (dim,):
                 raise ValueError(f"`directions` must be ({dim}, K), got {tuple(directions.shape)}.")
             sketches = (z @ directions.to(z)).transpose(1, 2).reshape(-1, samples)
-            nodes, target, weights = self.tables.on(z.device)
+            nodes, target, weights = self.tables.on(z.device, z.dtype)
             waves = total(torch.stack(wave_sums(sketches, nodes, self.step)), self.group)
             number = total(z.new_tensor(samples), self.group)
             real, imaginary = waves / number
-            gap = (real - target.to(z.dtype)) ** 2 + imaginary**2
-            return number * (gap * weights.to(z.dtype)).sum(-1).mean()
+            gap = (real - target) ** 2 + imaginary**2
+            return number * (gap * weights).sum(-1).mean()

@@ -77,26 +77,25 @@ class StencilTerm(nn.Module):
             law: Law of the increments.
             whole: (B, n) bool, False where an increment is absent.
         """
-        nodes, weights, *target = self.tables.on(values.device)
-        phi = target[0] if target else law.characteristic_function(nodes, self.stencil.volume)
+        nodes, weights, *target = self.tables.on(values.device, values.dtype)
+        if target:
+            phi = target[0]
+        else:
+            exact = self.tables.on(values.device)[0]
+            phi = law.characteristic_function(exact, self.stencil.volume)
         squares, pairs, full = [], [], whole is None and self._keys is None
         for x, counts, reach in self._samples(values, whole, room(self.stencil, grid)):
+            full = full and (reach is None or x.shape[1] > reach + 1 or self.pool == "batch")
             real, imaginary, near = pair_sums(x, counts, phi, nodes, self.rule.step, reach)
-            size = counts.sum(1)
-            close = size.new_zeros(1)
-            if reach is not None:
-                full = full and (counts.shape[1] > reach + 1 or self.pool == "batch")
-                close = (counts * near_groups(counts[..., None], reach)[..., 0]).sum(1)
+            number, close = _numbers(x, counts, reach)
             if self.pool == "batch":
-                both = torch.stack([real, imaginary, near]).sum(1, keepdim=True)
-                real, imaginary, near = total(both, self.group)
-                images = len(values) // len(size)
-                size = total(torch.stack([size.sum(0), close.sum(0)]) * images, self.group)
-                size, close = size[:1], size[1:]
-            square = ((real**2 + imaginary**2 - near) * weights.to(real.dtype)).sum(-1)
+                sums = total(torch.stack([real, imaginary, near]).sum(1, keepdim=True), self.group)
+                real, imaginary, near = sums
+                number, close = self._of_batch(number, close, x)
+            square = ((real**2 + imaginary**2 - near) * weights).sum(-1)
             squares.append(2 * square)
-            pairs.append((size**2 - close).expand(len(square)))
-        mean, samples = self._mean(torch.cat(squares), torch.cat(pairs), full)
+            pairs.append(number**2 - close)
+        mean, samples = self._mean(squares, pairs, full)
         if not self.calibrated:
             return mean, samples
         if self.pool == "batch":  # the null of n pooled images is 1/n of that of one
@@ -104,16 +103,34 @@ class StencilTerm(nn.Module):
         center, deviation = self._null(law, grid, values)
         return ((mean - center) / deviation).clamp_min(0).to(values.dtype), samples
 
-    def _mean(self, squares: Tensor, pairs: Tensor, full: bool) -> tuple[Tensor, Tensor | None]:
+    def _of_batch(self, number: Any, close: Any, x: Tensor) -> tuple[Any, Any]:
+        """Return the numbers of samples and of pairs left out over all images of all ranks."""
+        if isinstance(number, Tensor):
+            images = len(x) // len(number)
+            both = torch.stack([number.sum(0, keepdim=True), close.sum(0, keepdim=True)]) * images
+        elif ranks(self.group) == 1:
+            return number * len(x), close * len(x)
+        else:
+            both = torch.tensor([[number], [close]], dtype=torch.float64, device=x.device) * len(x)
+        number, close = total(both, self.group)
+        return number, close
+
+    def _mean(
+        self, squares: list[Tensor], pairs: list[Any], full: bool
+    ) -> tuple[Tensor, Tensor | None]:
         """Return the mean over the samples of all ranks that have a pair, and their number.
 
         If `full`, they all have, and the number is None.
         """
         several = self.pool != "batch" and ranks(self.group) > 1
         if full and not several:
-            return (squares / pairs.to(squares.dtype)).mean(), None
-        present = pairs > 0
-        ratios = torch.where(present, squares / pairs.clamp_min(1).to(squares.dtype), 0)
+            ratios = [square / number for square, number in zip(squares, pairs, strict=True)]
+            return torch.cat(ratios).mean().to(squares[0].dtype), None
+        square = torch.cat(squares)
+        numbers = [square.new_tensor(n) if isinstance(n, (int, float)) else n for n in pairs]
+        number = torch.cat([n.expand(len(s)) for n, s in zip(numbers, squares, strict=True)])
+        present = number > 0
+        ratios = torch.where(present, square / number.clamp_min(1).to(square.dtype), 0)
         sums, samples = ratios.sum(), present.sum()
         if several:
             sums, samples = total(sums, self.group), total(samples, self.group)
@@ -121,8 +138,11 @@ class StencilTerm(nn.Module):
 
     def _samples(
         self, values: Tensor, whole: Tensor | None, shape: tuple[int, ...]
-    ) -> list[tuple[Tensor, Tensor, int | None]]:
-        """Return samples (R, G, N), their counts (R or 1, G) and the reach of pairs left out."""
+    ) -> list[tuple[Tensor, Tensor | None, int | None]]:
+        """Return samples (R, G, N), their counts (R or 1, G) and the reach of pairs left out.
+
+        Counts are None if all samples are present.
+        """
         axis = _axis(self.stencil, shape) if self.unbiased else 0
         front = (len(values), shape[axis], -1)
         values = values.unflatten(1, shape).movedim(1 + axis, 1).reshape(*front, values.shape[-1])
@@ -151,7 +171,7 @@ class StencilTerm(nn.Module):
 
     def _groups(
         self, values: Tensor, whole: Tensor | None, extent: int
-    ) -> tuple[Tensor, Tensor, int | None]:
+    ) -> tuple[Tensor, Tensor | None, int | None]:
         """Return one entry of `_samples`.
 
         Args:
@@ -166,20 +186,23 @@ class StencilTerm(nn.Module):
         alone = self.pool == "channel"
         if alone:
             values = values.movedim(-1, 1).flatten(0, 1)[..., None]
-        share = 1 if alone else channels  # samples of a cell
-        if whole is None:
-            counts = values.new_full((1, length), rest * share, dtype=torch.float64)
-        else:
+        share, counts = 1 if alone else channels, None  # samples of a cell
+        if whole is not None:
             counts = whole.sum(2).double() * share
             counts = counts.repeat_interleave(channels, 0) if alone and len(whole) > 1 else counts
         if not self.unbiased:
-            return values.flatten(1).unsqueeze(1), counts.sum(1, keepdim=True), None
+            counts = None if counts is None else counts.sum(1, keepdim=True)
+            return values.flatten(1).unsqueeze(1), counts, None
         size = max(1, min(math.ceil(LEAST / (rest * share)), length // 8))
         groups = math.ceil(length / size)
         reach = (extent - 2) // size + 1 if extent > 1 else 0
         if tail := groups * size - length:
-            values, counts = F.pad(values, (0, 0, 0, 0, 0, tail)), F.pad(counts, (0, tail))
-        counts = counts.unflatten(1, (groups, size)).sum(2)
+            values = F.pad(values, (0, 0, 0, 0, 0, tail))
+            if counts is None:
+                counts = values.new_full((1, length), rest * share, dtype=torch.float64)
+            counts = F.pad(counts, (0, tail))
+        if counts is not None:
+            counts = counts.unflatten(1, (groups, size)).sum(2)
         return values.reshape(len(values), groups, -1), counts, reach
 
     def _null(self, law: Law, grid: Sequence[int], values: Tensor) -> tuple[Any, Any]:
@@ -206,6 +229,22 @@ class StencilTerm(nn.Module):
             return mean, std
         self._nulls[key] = mean.item(), std.item()
         return self._nulls[key]
+
+
+def _numbers(x: Tensor, counts: Tensor | None, reach: int | None) -> tuple[Any, Any]:
+    """Return the numbers of samples and of ordered pairs that are left out, of each row."""
+    groups, n = x.shape[1:]
+    if counts is None:
+        close = (
+            0
+            if reach is None
+            else groups + 2 * sum(max(groups - d, 0) for d in range(1, reach + 1))
+        )
+        return groups * n, close * n**2
+    number = counts.sum(1)
+    if reach is None:
+        return number, number.new_zeros(1).expand_as(number)
+    return number, (counts * near_groups(counts[..., None], reach)[..., 0]).sum(1)
 
 
 def _axis(stencil: Stencil, shape: tuple[int, ...]) -> int:

@@ -45,10 +45,10 @@ class VideoRegularizer(nn.Module):
         time_step: Length of a step in time, in steps in space.
         weights: Weights by kind, 1 by default. Kinds with weight 0 are left out.
         options: Other arguments of `LevyRegularizer`: quadrature, calibrated, cells, pool,
-            directions, learnable, scale, unbiased, process_group. If learnable, every kind trains its own law, for example
-            `priors["time"].law`. The null of a calibrated prior treats frames and tokens that share
-            no cell as independent. Clips in which they are correlated have an expected score of up
-            to a few standard deviations above 0.
+            directions, learnable, scale, unbiased, process_group. If learnable, every kind trains
+            its own law, for example `priors["time"].law`. The null of a calibrated prior treats
+            frames and tokens that share no cell as independent. Clips in which they are correlated
+            have an expected score of up to a few standard deviations above 0.
 
     >>> from levyjepa.laws import Brownian, CompoundPoisson, LaplaceJumps
     >>> law = Brownian(sigma=0.125) + CompoundPoisson(rate=2.0, jumps=LaplaceJumps(alpha=1.0))
