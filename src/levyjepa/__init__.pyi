@@ -59,6 +59,7 @@ from levyjepa.objectives import LeJEPALoss as LeJEPALoss
 from levyjepa.objectives import LevyRegularizer as LevyRegularizer
 from levyjepa.objectives import LevyTerm as LevyTerm
 from levyjepa.objectives import PatchTokens as PatchTokens
+from levyjepa.objectives import PriorWarning as PriorWarning
 from levyjepa.objectives import SIGReg as SIGReg
 from levyjepa.objectives import TotalVariation as TotalVariation
 from levyjepa.objectives import VideoRegularizer as VideoRegularizer

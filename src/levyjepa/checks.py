@@ -67,6 +67,13 @@ def generator_device(value: Any) -> torch.device:
     return torch.device("cpu") if value is None else value.device
 
 
+def function(name: str, value: Any) -> Any:
+    """Return `value` if it is a function; raise otherwise."""
+    if not callable(value):
+        raise TypeError(f"`{name}` must be a function or None, got {value!r}.")
+    return value
+
+
 def floating(name: str, value: Any, ndim: int | None = None, shape: str = "") -> Tensor:
     """Return `value` if it is a non-empty floating-point tensor of rank `ndim`; raise otherwise."""
     if not isinstance(value, Tensor):

@@ -2,7 +2,7 @@
 
 from levyjepa.objectives.invariance import invariance
 from levyjepa.objectives.lejepa import LeJEPA, LeJEPALoss
-from levyjepa.objectives.levy import LevyRegularizer
+from levyjepa.objectives.levy import LevyRegularizer, PriorWarning
 from levyjepa.objectives.levy_term import LevyTerm
 from levyjepa.objectives.patch_tokens import PatchTokens
 from levyjepa.objectives.sigreg import SIGReg
@@ -15,6 +15,7 @@ __all__ = [
     "LevyRegularizer",
     "LevyTerm",
     "PatchTokens",
+    "PriorWarning",
     "SIGReg",
     "TotalVariation",
     "VideoRegularizer",

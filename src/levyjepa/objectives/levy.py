@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,10 @@ from levyjepa.objectives.scale import SCALES, deviations, kind, root_mean_square
 from levyjepa.objectives.stencil_term import CELLS, POOLS, StencilTerm
 
 STENCILS = (box(2), diamond())
+
+
+class PriorWarning(UserWarning):
+    """The prior can't act on a field: it is out of the law's range, or a mask leaves nothing."""
 
 
 class LevyRegularizer(nn.Module):
@@ -142,8 +147,6 @@ class LevyRegularizer(nn.Module):
                     f"`directions` must be None for independent coordinates, and for a calibrated "
                     f"prior unless `pool` is 'channel', got {directions}."
                 )
-        if quadrature is not None and not callable(quadrature):
-            raise TypeError(f"`quadrature` must be a function or None, got {quadrature!r}.")
         self.law, self.pool, self.cells, self.directions = law, pool, cells, directions
         self.calibrated, self.scale, self.group = calibrated, scale, process_group
         self.unbiased = unbiased and not calibrated
@@ -151,7 +154,7 @@ class LevyRegularizer(nn.Module):
             self.law = IndependentCoordinates(*map(Pinned, law.laws))  # pyright: ignore
         elif learnable:
             self.law = Pinned(law)  # pyright: ignore
-        rule_of = quadrature or default_rule
+        rule_of = default_rule if quadrature is None else checks.function("quadrature", quadrature)
         laws = self._laws()
         self.terms = nn.ModuleList(
             StencilTerm(
@@ -277,7 +280,8 @@ class LevyRegularizer(nn.Module):
 
     def _loss(self, field: Tensor, mask: Tensor | None) -> Tensor:
         """Return the loss of a rotated field."""
-        laws, count, grid = self._laws(), len(self.terms), field.shape[1:-1]
+        parts: list[StencilTerm] = list(self.terms)  # pyright: ignore
+        laws, count, grid = self._laws(), len(parts), field.shape[1:-1]
         if field.shape[-1] < count:
             unit = "pair of a law and a stencil" if self.independent else "stencil"
             raise ValueError(
@@ -289,12 +293,13 @@ class LevyRegularizer(nn.Module):
             moves = [field[..., n::count] for n in range(count)]
             whole = [mask] * count
         else:
-            moves = [increments(field[..., n::count], t.stencil) for n, t in enumerate(self.terms)]
-            whole = [None if mask is None else whole_cells(mask, t.stencil) for t in self.terms]
+            moves = [increments(field[..., n::count], t.stencil) for n, t in enumerate(parts)]
+            whole = [None if mask is None else whole_cells(mask, t.stencil) for t in parts]
         scales = self._scales(moves, whole)
         losses, samples = [], []
-        for n, term in enumerate(self.terms):
-            values = moves[n] if scales[n] is None else moves[n] / scales[n]
+        for n, term in enumerate(parts):
+            scale = scales[n]
+            values = moves[n] if scale is None else moves[n] / scale
             loss, number = term(values, grid, laws[n % len(laws)], whole[n])
             losses.append(loss)
             samples.append(number)
@@ -336,7 +341,7 @@ class LevyRegularizer(nn.Module):
         if device.type == "cpu":
             self.check()
 
-    def _size(self, values: Tensor, term: nn.Module) -> Tensor:
+    def _size(self, values: Tensor, term: Any) -> Tensor:
         """Return whether most increments alias, and whether all are too small to see."""
         nodes = term.rule.nodes
         limit = math.pi / (term.rule.step or float(nodes.diff().max()))
@@ -363,7 +368,7 @@ class LevyRegularizer(nn.Module):
         for n, text in enumerate(texts):
             if counts[n] and n not in self._warned:
                 self._warned.add(n)
-                warnings.warn(text, stacklevel=2)
+                warnings.warn(text, PriorWarning, stacklevel=2)
 
     def _rotated(
         self, field: Tensor, rotation: Tensor | None, generator: torch.Generator | None

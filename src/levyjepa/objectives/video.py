@@ -88,10 +88,10 @@ class VideoRegularizer(nn.Module):
                 "`law` and `weights` must give at least one kind a law and a positive weight, "
                 "got none."
             )
-        rule_of = options.pop("quadrature", None) or default_rule
-        if not callable(rule_of):
-            raise TypeError(f"`quadrature` must be a function or None, got {rule_of!r}.")
-        rules = {kind: rule_of if kind == "space" else partial(_as_unit, rule_of) for kind in KINDS}
+        rule_of = checks.function("quadrature", options.pop("quadrature", None) or default_rule)
+        rules: dict[str, Any] = dict.fromkeys(KINDS, partial(_as_unit, rule_of)) | {
+            "space": rule_of
+        }
         self.priors = nn.ModuleDict(
             {
                 kind: LevyRegularizer(laws[kind], cells[kind], rules[kind], **options)

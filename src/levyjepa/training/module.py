@@ -19,6 +19,7 @@ from levyjepa.lattice import Stencil
 from levyjepa.laws import Law
 from levyjepa.models.encoder import build_encoder, check_encoder
 from levyjepa.models.network import Network
+from levyjepa.objectives import LevyRegularizer
 from levyjepa.training.objective import build_objective, laws_of, valid_tokens
 from levyjepa.training.run_folder import RunFolder
 from levyjepa.training.settings import Config
@@ -172,6 +173,10 @@ class LevyJEPA(LightningModule):
         first = self._not_finite
         self._not_finite = step if first is None else torch.minimum(first, step)
         logs = self.global_step % LOG_EVERY == 0 or self.trainer.is_last_batch
+        if logs:
+            for term in self.objective.modules():
+                if isinstance(term, LevyRegularizer):
+                    term.check()
         if logs or self.device.type == "cpu":
             step, term = self._not_finite.min(0)
             if step.isfinite():
