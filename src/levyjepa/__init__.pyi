@@ -40,6 +40,7 @@ from levyjepa.laws import Jumps as Jumps
 from levyjepa.laws import LaplaceJumps as LaplaceJumps
 from levyjepa.laws import Law as Law
 from levyjepa.laws import NormalInverseGaussian as NormalInverseGaussian
+from levyjepa.laws import OverVolume as OverVolume
 from levyjepa.laws import Pinned as Pinned
 from levyjepa.laws import Positive as Positive
 from levyjepa.laws import Scaled as Scaled
