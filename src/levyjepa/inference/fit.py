@@ -82,14 +82,14 @@ def fit(samples: Tensor, law: Law, volume: float = 1.0, method: str = "likelihoo
     if method == "likelihood":
         log_density(x[:1], trained, volume)  # raises if the law has no density
 
-    initial = _get(raw)
+    initial, largest = _get(raw), x.abs().max().item()
     rescaled = _rescaled(x, trained, volume, raw)
     _set(raw, rescaled)
     rule = equispaced(trained, 64, volume)
 
     def loss() -> Tensor:
         if method == "likelihood":
-            return -density_table(trained, volume).at(x).mean()
+            return -density_table(trained, volume, largest).at(x).mean()
         return statistic(x[None], trained, volume, rule).sum() * len(x) / rule.weights.sum()
 
     start = min((initial, rescaled), key=lambda at: _evaluate(loss, raw, at)[0])

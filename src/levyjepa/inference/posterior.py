@@ -9,7 +9,13 @@ from torch import Tensor
 
 from levyjepa import checks
 from levyjepa.ecf.statistic import in_double
-from levyjepa.inference.density import Table, check_finite, constant, invert
+from levyjepa.inference.density import (
+    Table,
+    brownian_and_jumps,
+    check_finite,
+    constant,
+    invert,
+)
 from levyjepa.laws import Brownian, CompoundPoisson, Law, Sum
 
 
@@ -69,11 +75,10 @@ class _CacheKey:
 
 def _parts(law: Law) -> tuple[float, float]:
     """Return the variance of the Brownian part and the rate of jumps, for unit volume."""
-    parts = list(law.laws) if isinstance(law, Sum) else [law]
-    if not all(isinstance(part, (Brownian, CompoundPoisson)) for part in parts):
+    parts = brownian_and_jumps(law)
+    if parts is None:
         raise ValueError(f"`law` must be a sum of Brownian and compound Poisson, got {law!r}.")
-    variance = sum(float(part.sigma) ** 2 for part in parts if isinstance(part, Brownian))
-    return variance, sum(float(part.rate) for part in parts if isinstance(part, CompoundPoisson))
+    return parts
 
 
 def _log_normal(norm2: Tensor, variance: Tensor | float, dim: int) -> Tensor:
