@@ -14,6 +14,7 @@ from levyjepa.ecf import statistic as statistic
 from levyjepa.inference import Fit as Fit
 from levyjepa.inference import GoodnessOfFit as GoodnessOfFit
 from levyjepa.inference import fit as fit
+from levyjepa.inference import fit_scale as fit_scale
 from levyjepa.inference import goodness_of_fit as goodness_of_fit
 from levyjepa.inference import jump_probability as jump_probability
 from levyjepa.inference import log_density as log_density

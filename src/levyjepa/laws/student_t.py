@@ -61,24 +61,20 @@ def _matern(a: Tensor, z2: Tensor, nodes: int = 512) -> Tensor:
     The integral is computed by the trapezoid rule in x, with s = x + 1 - e^-x. This stretches the
     slowly falling left tail, and the rule is exact up to rounding.
     """
-    if z2.is_complex():
-        z2 = torch.where(z2.real > 0, z2, math.nan)  # the integral does not converge elsewhere
-    else:
-        z2 = z2.clamp(1e-300, 1e16)  # the limits are reached at both ends
+    z2 = z2.clamp(1e-300, 1e16)  # the limits are reached at both ends
     big = (a**2 + z2).sqrt()
     gap = z2 / (a + big)
     with torch.no_grad():  # on both sides to where the integrand has fallen by e^-45
         fall = 45 / a
-        right = torch.acosh(1 + 45 / big.real)
-        longest = (fall + (fall**2 + 8 * fall).sqrt()) / 2
-        left = torch.minimum(torch.acosh(1 + 45 / gap.real.clamp_min(1e-300)), longest)
+        right = torch.acosh(1 + 45 / big)
+        left = torch.minimum(torch.acosh(1 + 45 / gap), (fall + (fall**2 + 8 * fall).sqrt()) / 2)
         low = -left.log1p()
         width = (right - low) / (nodes - 1)
         x = low[..., None] + width[..., None] * torch.arange(
-            nodes, dtype=a.dtype, device=z2.device
+            nodes, dtype=z2.dtype, device=z2.device
         )
         s = x - (-x).expm1()
         weight = width.log()[..., None] + (-x).exp().log1p()
         cosh, rise = 2 * (s / 2).sinh() ** 2, s.expm1() - s
-    log_integral = (weight - gap[..., None] * cosh - a * rise).exp().sum(-1).log()
+    log_integral = (weight - gap[..., None] * cosh - a * rise).logsumexp(-1)
     return (a * ((a + big) / 2).log() - big - a.lgamma() + log_integral).exp()
