@@ -131,8 +131,9 @@ def log_density(samples: Tensor, law: Law, volume: float = 1.0) -> Tensor:
     """Return the log density of scalar increments.
 
     It is differentiable in the samples and in the parameters of the law. Its mean over held-out
-    samples can be used to compare laws. The density is tabulated, see `invert`. Its error is at
-    most 1e-6 of the peak if moments exist, and a few percent in distant power-law tails.
+    samples can be used to compare laws. The density is tabulated near 0, see `invert`, with an
+    error of at most 1e-6 of the peak. In the tails it is computed by contour integrals, see
+    `log_tail`, and the relative error of its logarithm is at most 1e-3 up to a million deviations.
 
     Args:
         samples: Finite floating-point increments of any shape.
@@ -153,18 +154,25 @@ def log_density(samples: Tensor, law: Law, volume: float = 1.0) -> Tensor:
     """
     check_finite(samples)
     checks.positive("volume", volume)
-    ends = torch.tensor([0.0, 1e100], dtype=torch.float64)
-    near, far = constant(law).characteristic_function(ends, volume)
-    if far > math.exp(-NEGLIGIBLE):
+    if not has_density(law, volume):
         raise ValueError(f"`law` must have a density, got {law!r} with an atom at 0.")
     largest = float(samples.detach().abs().max())
-    table = density_table(law, volume, largest) if near > 0.5 else None  # None if the tails exceed float64
+    near = constant(law).characteristic_function(torch.zeros(1, dtype=torch.float64), volume)
+    table = (
+        density_table(law, volume, largest) if near > 0.5 else None
+    )  # None if the tails exceed float64
     if table is None or table.wrapped > 0.01:
         raise ValueError(
             f"`law` must have lighter tails or closer scales for a density table, got {law!r}."
         )
     values = table.at(in_double(samples).cpu())
     return values.clamp_min(torch.finfo(samples.dtype).min).to(samples)
+
+
+def has_density(law: Law, volume: float) -> bool:
+    """Return whether the law has no atom at 0."""
+    far = torch.tensor([1e100], dtype=torch.float64)
+    return constant(law).characteristic_function(far, volume).item() <= math.exp(-NEGLIGIBLE)
 
 
 def density_table(law: Law, volume: float, largest: float = math.inf) -> Table:
@@ -196,17 +204,16 @@ def density_table(law: Law, volume: float, largest: float = math.inf) -> Table:
     except (TypeError, RuntimeError):  # `psi` of somebody's law takes real frequencies only
         return table
     accurate[0] &= (log[0] - table.at(x[:1])).abs().item() < 1e-2  # else `psi` is not analytic
-    end = len(x) if accurate.all() else int((~accurate).int().argmax())
-    if end < 2 or (end < len(x) and x[end - 1] < table.x[-1]):
+    x, log, slope = x[accurate], log[accurate], slope[accurate]
+    if not accurate[0] or (not accurate[-1] and x[-1] < table.x[-1]):
         return table
-    near, far = max(end - 11, 0), end - 1
-    rate = (log[far] - log[near]) / (x[far] / x[near]).log()
+    rates = slope * x
     return Table(
-        torch.cat([table.x[:body], x[:end]]),
-        torch.cat([table.log_density[:body], log[:end]]),
-        torch.cat([table.slope[:body], slope[:end]]),
-        rate if table.power else slope[far] * x[far],
-        table.power,
+        torch.cat([table.x[:body], x]),
+        torch.cat([table.log_density[:body], log]),
+        torch.cat([table.slope[:body], slope]),
+        rates[-1],
+        bool(rates[-1] > 1.1 * rates[len(x) // 2]),
         table.wrapped,
     )
 
