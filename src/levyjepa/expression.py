@@ -61,7 +61,12 @@ def evaluate(text: str, names: Mapping[str, Any], what: str) -> Any:
     try:
         return value(ast.parse(text.strip(), mode="eval").body)
     except (
-        SyntaxError, TypeError, ValueError, ArithmeticError, RecursionError, MemoryError
+        SyntaxError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        RecursionError,
+        MemoryError,
     ) as error:
         reason = str(error) if str(error).endswith((".", "?")) else f"{error}."
         raise ValueError(f"{text!r} is not a {what}: {reason}") from error

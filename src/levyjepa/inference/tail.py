@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-SPACING = 0.1  # of log x
+SPACING = 0.05  # of log x
 NODES = 512
-FINER = 2  # spacings of the nodes of a heavy tail in one of log x
 ANGLES = (math.pi / 8, 0.0)
 EXACT = 1e-14  # relative error of a term of the integral
 ROUNDING = 1e-9  # error of a cumulant
@@ -21,16 +21,19 @@ def log_tail(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the log of an even density in its tail, its derivative and where they are accurate.
 
-    The density at x > 0 is Re(integral of exp(iux) phi(u) du) / pi over any contour from the
-    imaginary axis to infinity on which phi is analytic and the integrand decays. Here it is a ray
-    that starts at the saddlepoint i theta, where the derivative of log phi(i theta) is x. There the
-    integrand is as small as the density, so nothing cancels. A heavy tail has no saddlepoint, and
-    its ray starts at 0. From phi a part is subtracted whose density at x is known: the part without
-    jumps, which may be narrow, or else 1, the transform of an atom at 0. The ray is at an angle of
-    pi/8, on which the integrand decays exponentially, or horizontal where phi grows too fast, as
-    for Gaussian jumps. The integral is computed by the trapezoid rule in the logarithm of the
-    distance to the start. A value is accurate if half of the nodes give nearly the same, and if
-    rounding errors are small beside it.
+    The density at x > 0 is Re(integral of exp(iux) phi(u) du) / pi over any contour from 0 to
+    infinity on which phi is analytic and the integrand decays. Here it runs along the imaginary
+    axis to i theta, where exp(-theta x) phi(i theta) is smallest, and then on a ray to the right.
+    On the ray the integrand is as small as the density, so nothing cancels. On the axis phi is real
+    for light tails and contributes nothing. A heavy tail has a branch cut there, and its
+    contribution is the integral of -exp(-tx) Im phi(it) / pi, which does not cancel either.
+
+    From phi a part is subtracted whose density at x is known: the part without jumps, which may be
+    narrow, or else 1, the transform of an atom at 0. The ray is at an angle of pi/8, on which the
+    integrand decays exponentially, or horizontal where phi grows too fast, as for Gaussian jumps.
+    Integrals are computed by the trapezoid rule in the logarithm of the distance to the start of
+    the ray, and by the tanh-sinh rule on the axis. A value is accurate if half of the nodes give
+    nearly the same, and if rounding errors are small beside it.
 
     Args:
         log_cf: Maps complex frequencies to the log characteristic function.
@@ -46,19 +49,61 @@ def log_tail(
     def log_jumps(u: Tensor) -> Tensor:  # log(exp(cf) - exp(smooth)), without cancellation
         smooth = 0.0 if log_smooth is None else log_smooth(u)
         jumps = log_cf(u) - smooth
-        many = jumps.real > 30
-        return smooth + torch.where(many, jumps, torch.where(many, 1.0, jumps).expm1().log())
+        many, none = jumps.real > 30, jumps.abs() < 1e-300
+        log = torch.where(many | none, 1.0, jumps).expm1().log()
+        return smooth + torch.where(none, -1e4, torch.where(many, jumps, log))
 
     with torch.no_grad():
         theta = _saddlepoints(log_cf if log_smooth is None else log_jumps, x)
         if heavy := not bool(theta.any()):
-            log_smooth = None
-            angle, t = _common_ray(x)
-        else:
-            rays = [_ray(log_jumps, x, theta, angle) for angle in ANGLES]
-            first = _integral(log_jumps, log_smooth, x, theta, *rays[0])[2]
-            angle, t = (torch.where(first[:, None], *pair) for pair in zip(*rays, strict=True))
-    return _integral(log_jumps, log_smooth, x, theta, angle, t, heavy)
+            theta = _lowest(log_cf, x)
+        rays = [_ray(log_jumps, x, theta, angle) for angle in ANGLES]
+        turned, level = (_on_ray(log_jumps, x, theta, *ray)[0].error for ray in rays)
+        better = (turned.nan_to_num(math.inf) < level.nan_to_num(math.inf))[:, None]
+        angle, t = (torch.where(better, *pair) for pair in zip(*rays, strict=True))
+    part, log_size = _on_ray(log_jumps, x, theta, angle, t)
+    if heavy:
+        cut = _on_axis(log_cf, x, theta)
+        size = torch.maximum(log_size, cut.value.log().nan_to_num(-math.inf)).detach()
+        part = part.times((log_size - size).exp()).plus(cut.times((-size).exp()))
+        log_size = size
+    total = part.value.clamp_min(1e-300)
+    log, slope, scale = total.log() + log_size, part.slope / total, total
+    if log_smooth is not None:
+        a, b = _coefficients(log_smooth)
+        smooth = -a - x**2 / (4 * b) - 0.5 * (4 * math.pi * b).log()
+        share = (smooth - log).sigmoid()
+        slope = slope * (1 - share) - x / (2 * b) * share
+        log = torch.logaddexp(log, smooth)
+        scale = (log - log_size).clamp(-690, 690).exp()
+    accurate = (part.error < 0.03 * scale) & log.isfinite() & slope.isfinite()
+    return log, slope, accurate.detach()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """An integral, its derivative in x and the size of its error, all (K,)."""
+
+    value: Tensor
+    slope: Tensor
+    error: Tensor
+
+    def times(self, factor: Tensor) -> "_Part":
+        return _Part(self.value * factor, self.slope * factor, self.error * factor)
+
+    def plus(self, other: "_Part") -> "_Part":
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return _Part(*(a + b for a, b in pairs))
+
+
+def _integral(terms: Tensor, moments: Tensor, x: Tensor) -> _Part:
+    """Sum terms of the trapezoid rule, (K, N). The error is that of every second node."""
+    value, slope = terms.real.sum(1), moments.real.sum(1)
+    with torch.no_grad():
+        rough, steep = (2 * part.real[:, ::2].sum(1) - part.real[:, 0] for part in (terms, moments))
+        error = (rough - value).abs() + EXACT * terms.abs().sum(1)
+        error += (steep - slope).abs() * torch.minimum((value / slope).abs(), x)
+    return _Part(value, slope, error)
 
 
 def _saddlepoints(log_cf: Function, x: Tensor) -> Tensor:
@@ -94,19 +139,38 @@ def _saddlepoints(log_cf: Function, x: Tensor) -> Tensor:
     return torch.maximum(low - 0.1 / x, low / 2)  # at a distance from a pole that floats resolve
 
 
-def _common_ray(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the angle (K, 1) and distances (K, N) from 0 of nodes that the values of x share."""
-    count = round(math.log(120 / 1e-8) / SPACING * FINER)
-    exponent = torch.arange(FINER * (len(x) - 1) + count, dtype=x.dtype) * SPACING / FINER
-    shared = 120 / x[0] * (-exponent).exp()
-    return x.new_full((len(x), 1), ANGLES[0]), shared.unfold(0, count, FINER).flip(-1)
+def _lowest(log_cf: Function, x: Tensor) -> Tensor:
+    """Return theta where exp(-theta x) |phi(i theta)| is smallest, on the first stretch of the axis.
+
+    On it, the real part of log_cf is convex, so that |phi| falls to the right of the axis, and the
+    imaginary part is below 1.5, so that the integrand on the axis has one sign.
+    """
+    theta = torch.logspace(-3, 3.3, 256, dtype=x.dtype) / x[:, None]
+    cf = log_cf(torch.complex(torch.zeros_like(theta), theta))
+    rise = cf.real.diff(dim=1) / theta.diff(dim=1) * theta[:, 1:]
+    good = cf.imag.abs() < 1.5  # false for NaN
+    rounding = ROUNDING * (1 + log_cf(torch.complex(30 / x[:1], 0 * x[:1])).abs())
+    good[:, 2:] &= rise[:, 1:] > rise[:, :-1] * theta[:, 2:] / theta[:, 1:-1] - rounding
+    log = torch.where(good.int().cummin(1)[0] == 1, cf.real - theta * x[:, None], math.inf)
+    return theta.gather(1, log.argmin(1, True))[:, 0]
+
+
+def _on_axis(log_cf: Function, x: Tensor, theta: Tensor) -> _Part:
+    """Integrate along the imaginary axis from 0 to i theta."""
+    y = torch.linspace(-4, 3.2, 257, dtype=x.dtype)
+    share = torch.sigmoid(math.pi * y.sinh())
+    weight = share * (1 - share) * y.cosh() * (y[1] - y[0])
+    t = theta[:, None] * share
+    cf = log_cf(torch.complex(torch.zeros_like(t), t))
+    terms = -(cf.real - t * x[:, None]).exp() * cf.imag.sin() * weight * theta[:, None]
+    return _integral(terms, -t * terms, x)
 
 
 def _ray(log_jumps: Function, x: Tensor, theta: Tensor, angle: float) -> tuple[Tensor, Tensor]:
     """Return the angle (K, 1) and the distances (K, NODES) of nodes from the start of the ray."""
     angles = x.new_full((len(x), 1), angle)
     t = torch.arange(-40, 40, dtype=x.dtype).exp() / x[:, None]
-    size = _terms(log_jumps, x, theta, angles, t, False)[0].abs().nan_to_num(0, math.inf) * t
+    size = _terms(log_jumps, x, theta, angles, t)[0].abs().nan_to_num(0, math.inf)
     matters = size > 1e-15 * size[:, :40].amax(1, True)
     last = matters.shape[1] - 1 - matters.flip(1).int().argmax(1)
     high = t.gather(1, (last + 1).clamp_max(matters.shape[1] - 1)[:, None])
@@ -115,52 +179,27 @@ def _ray(log_jumps: Function, x: Tensor, theta: Tensor, angle: float) -> tuple[T
 
 
 def _terms(
-    log_jumps: Function, x: Tensor, theta: Tensor, angle: Tensor, t: Tensor, shared: bool
+    log_jumps: Function, x: Tensor, theta: Tensor, angle: Tensor, t: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the integrand on rays divided by a size, the frequencies, and the log of the size."""
     turn = torch.polar(torch.ones_like(angle), angle)
     start = torch.complex(torch.zeros_like(theta), theta)[:, None]
     u = start + turn * t
-    if shared:  # evaluate each node once
-        log = log_jumps(torch.cat([u[-1], u[:-1, -FINER:].flip(0).flatten()]))
-        log = log.unfold(0, t.shape[1], FINER).flip(0)
-    else:
-        log = log_jumps(u)
-    size = log_jumps(start).real if theta.any() else torch.zeros_like(start.real)
-    value = (log - size + 1j * (u - start) * x[:, None]).exp() * turn
+    size = log_jumps(start).real
+    value = (log_jumps(u) - size + 1j * (u - start) * x[:, None]).exp() * turn
     return value, u, size[:, 0] - theta * x
 
 
-def _integral(
-    log_jumps: Function,
-    log_smooth: Function | None,
-    x: Tensor,
-    theta: Tensor,
-    angle: Tensor,
-    t: Tensor,
-    shared: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
-    value, u, log_size = _terms(log_jumps, x, theta, angle, t, shared)
+def _on_ray(
+    log_jumps: Function, x: Tensor, theta: Tensor, angle: Tensor, t: Tensor
+) -> tuple[_Part, Tensor]:
+    """Integrate along rays from i theta. Return the result divided by a size, and its log."""
+    value, u, log_size = _terms(log_jumps, x, theta, angle, t)
     h = (t[:, 1] / t[:, 0]).log()[:, None]
     # The first weight is that of all nodes from 0 on, on which the integrand is constant.
-    weight = torch.cat([t[:, :1] * h / -(-h).expm1(), t[:, 1:] * h], 1) / math.pi
-    terms = value * weight
-    total, moment = terms.real.sum(1), (1j * u * terms).real.sum(1)
-    log = total.clamp_min(1e-300).log() + log_size
-    slope = moment / total.clamp_min(1e-300)
-    scale = total.detach()
-    if log_smooth is not None:
-        a, b = _coefficients(log_smooth)
-        smooth = -a - x**2 / (4 * b) - 0.5 * (4 * math.pi * b).log()
-        share = (smooth - log).sigmoid()
-        slope = torch.where(total > 0, slope, 0.0) * (1 - share) - x / (2 * b) * share
-        log = torch.logaddexp(log, smooth)
-        scale = (log - log_size).detach().clamp(-690, 690).exp()
-    with torch.no_grad():
-        half = 2 * terms.real[:, ::2].sum(1) - terms.real[:, 0]
-        accurate = ((half - total).abs() < 0.03 * scale) & log.isfinite() & slope.isfinite()
-        accurate &= EXACT * terms.abs().sum(1) < 1e-3 * scale
-    return log, slope, accurate
+    weight = torch.cat([t[:, :1] * h / -(-h).expm1(), t[:, 1:] * h], 1)
+    terms = value * weight / math.pi
+    return _integral(terms, 1j * u * terms, x), log_size
 
 
 def _coefficients(log_smooth: Function) -> tuple[Tensor, Tensor]:

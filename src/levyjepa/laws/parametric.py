@@ -149,7 +149,13 @@ class Parametric(nn.Module):
             del destination[f"{prefix}_extra_state"]
 
     def _load_from_state_dict(
-        self, state_dict: Any, prefix: str, metadata: Any, strict: bool, missing_keys: list, *rest: Any
+        self,
+        state_dict: Any,
+        prefix: str,
+        metadata: Any,
+        strict: bool,
+        missing_keys: list,
+        *rest: Any,
     ) -> None:
         for name in self._parameters:  # scalars in checkpoints of earlier versions
             if (value := state_dict.get(prefix + name)) is not None and value.ndim == 0:
