@@ -9,7 +9,6 @@ from scipy.optimize import brentq
 from levyjepa.ecf import frequency_range
 from levyjepa.inference import fit_scale
 from levyjepa.laws import ALL_LAWS, Brownian, CompoundPoisson, GaussianJumps, LaplaceJumps, Stable
-from levyjepa.laws.scale import rescaled
 
 HARD = [
     Stable(0.5),

@@ -159,7 +159,7 @@ def test_student_t_jumps_by_convolution(nu, volume):
     grid = step * np.arange(-size, size + 1)
     jump = stats.t.pdf(grid, nu) * step
     density, want = stats.norm.pdf(grid, scale=spread), np.zeros_like(grid)
-    n, weight = poisson_weights(rate * volume, 16)
+    _, weight = poisson_weights(rate * volume, 16)
     for log_weight in weight:
         want += np.exp(log_weight) * density
         density = np.convolve(density, jump, "same")

@@ -1,8 +1,10 @@
 """The posterior probability of a jump."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from levyjepa.inference.density import (
     constant,
     invert,
 )
-from levyjepa.laws import Brownian, CompoundPoisson, Law, Sum
+from levyjepa.laws import CompoundPoisson, Law, Sum
 
 
 def jump_probability(
@@ -100,31 +102,80 @@ def _jump_density(key: _CacheKey) -> Table:
 
 
 @lru_cache(maxsize=64)
-def _clock_given_jump(key: _CacheKey, draws: int = 2**20, bins: int = 512) -> tuple[Tensor, Tensor]:
+def _clock_given_jump(key: _CacheKey) -> tuple[Tensor, Tensor]:
     """Return the law of the clock of a cell with a jump, as a mixture: values and log weights.
 
-    It is a histogram over log time of seeded, exact samples. The weights sum to P(at least one
-    jump). If fewer than 1 % of the cells have a jump, a larger cell with an expected 0.01 jumps is
-    sampled instead. Of cells with a jump, fewer than 1 % then have a second one, so the law of
-    the clock is nearly the same.
+    The weights sum to P(at least one jump). The clock's density f(t) is computed by inversion of
+    its Laplace transform, and integrated over log t by the trapezoid rule. If the clock has no
+    density, as for Gaussian jumps, the mixture is a histogram of samples.
     """
-    law, rate = key.law, _parts(key.law)[1]
-    volume = max(key.volume, 0.01 / rate)
-    parts = list(law.laws) if isinstance(law, Sum) else [law]
+    variance, rate = (float(part) for part in _parts(key.law))
+    expected = rate * key.volume
+
+    def transform(s: Tensor) -> Tensor:  # E exp(-s T) with at least one jump
+        u = (2 * s).sqrt()
+        return (
+            math.exp(-expected)
+            * (key.volume * (key.law.psi(u) + rate + variance * u**2 / 2)).expm1()
+        )
+
+    log_time = torch.arange(2048, dtype=torch.float64) * 0.03
+    time = variance * key.volume * (log_time - 7).exp()  # where it is beside the Brownian clock
+    try:
+        density = _inverse_laplace(transform, time)
+    except (TypeError, RuntimeError):  # `psi` of somebody's law takes real frequencies only
+        return _sampled_clock(key)
+    below = _inverse_laplace(lambda s: transform(s) / s, time[:1])
+    weights = torch.cat([below, (0.03 * time * density)[1:]])
+    weights[1] += 0.015 * time[0] * density[0]
+    probability = -math.expm1(-expected)
+    if not abs(weights.sum().item() / probability - 1) < 1e-5:  # true for NaN
+        return _sampled_clock(key)
+    kept = weights > 1e-20 * probability
+    return time[kept], weights[kept].log()
+
+
+def _inverse_laplace(transform: Callable[[Tensor], Tensor], t: Tensor, nodes: int = 24) -> Tensor:
+    """Return the function at `t` whose transform is analytic off the negative real axis.
+
+    Source: Trefethen, Weideman and Schmelzer, *Talbot quadratures and rational approximations*,
+    2006.
+    """
+    theta = (torch.arange(0, nodes, 2, dtype=t.dtype) + 1) * math.pi / nodes
+    a = 0.6407 * theta
+    z = nodes * torch.complex(0.5017 * theta / a.tan() - 0.6122, 0.2645 * theta)
+    slope = 0.5017 * (1 / a.tan() - a / a.sin() ** 2)
+    slope = nodes * torch.complex(slope, torch.full_like(slope, 0.2645))
+    terms = -1j * z.exp() * slope * transform(z / t[:, None])
+    return 2 * terms.real.sum(1) / nodes / t
+
+
+def _sampled_clock(key: _CacheKey, draws: int = 2**20, bins: int = 512) -> tuple[Tensor, Tensor]:
+    """Return a histogram over log time of seeded, exact samples of a clock with a jump.
+
+    The first of a Poisson number of arrivals in [0, 1] is drawn from its law given that there is
+    one, and the number of the others is Poisson again.
+    """
+    expected = _parts(key.law)[1] * key.volume
+    parts: Any = key.law.laws if isinstance(key.law, Sum) else [key.law]
+    parts = [part for part in parts if isinstance(part, CompoundPoisson)]
+    rates = torch.tensor([float(part.rate) for part in parts], dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
-    volumes = torch.full((draws,), volume, dtype=torch.float64)
-    time = torch.zeros_like(volumes)
-    for part in parts:
-        if isinstance(part, CompoundPoisson):
-            time += part.clock(volumes, generator).detach()
-    log = time[time > 0].log()
+    uniform = torch.rand(draws, dtype=torch.float64, generator=generator)
+    first = -(uniform * math.expm1(-expected)).log1p() / expected
+    time = torch.zeros_like(first)
+    kind = torch.multinomial(rates, draws, True, generator=generator)
+    for index, part in enumerate(parts):
+        later = part.clock((1 - first).clamp_min(0) * key.volume, generator)
+        tau = part.jumps.tau(draws, generator, first.device)
+        time += later + torch.where(kind == index, tau, 0.0)
+    log = time.log()
     width = (log.max() - log.min()).clamp_min(1e-9) / (bins - 1)
     index = ((log - log.min()) / width).round().long()
     counts = torch.bincount(index, minlength=bins).double()
     means = torch.zeros(bins, dtype=torch.float64).index_add_(0, index, log.exp()) / counts
     nonempty = counts > 0
-    probability = -math.expm1(-rate * key.volume)
-    log_weights = (counts[nonempty] / counts.sum()).log() + math.log(probability)
+    log_weights = (counts[nonempty] / draws).log() + math.log(-math.expm1(-expected))
     return means[nonempty], log_weights
 
 

@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 

@@ -102,7 +102,7 @@ class _Continuation(torch.autograd.Function):
         return (grad * by_nu).real.sum() / nu, grad * by_u / u.conj()
 
 
-def _continuation(nu: float, u: np.ndarray) -> np.ndarray:
+def _continuation(nu: float, u: Any) -> Any:
     """Return phi at `u`. On the imaginary axis, K is a sum of real Bessel functions.
 
     The imaginary part has full relative precision there. It determines the tail of the density.
@@ -112,7 +112,7 @@ def _continuation(nu: float, u: np.ndarray) -> np.ndarray:
         right = np.exp(a * np.log(z / 2) - special.gammaln(a) - z) * 2 * special.kve(a, z)
         y = np.abs(z.imag)
         factor = np.pi * np.exp(a * np.log(y / 2) - special.gammaln(a))
-        near = np.exp(-(z**2) / (4 * max(a - 1, 0.5)))  # where K overflows
+        near: Any = np.exp(-(z**2) / (4 * max(a - 1, 0.5)))  # where K overflows
         axis = -factor * special.yv(a, y)
         axis = np.where(np.isfinite(axis), axis, near.real) - 1j * factor * special.jv(a, y)
         return np.where(u.real == 0, axis, np.where(np.isfinite(right), right, near))
