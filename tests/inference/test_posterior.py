@@ -57,7 +57,7 @@ def test_gaussian_jumps_have_a_closed_form(dim):
 def test_vectors_are_a_mixture_over_the_number_of_jumps(jumps, k, beta, volume, dim):
     """n jumps have the clock Gamma(k n, beta), integrated by the trapezoid rule in log time."""
     variance, expected = 0.125**2 * volume, 2 * volume
-    log_time = np.linspace(-40, 9, 4001)
+    log_time = np.linspace(-80, 9, 6001)
     time, n = np.exp(log_time), np.arange(1, 200)[:, None]
     weight = n * np.log(expected) - expected - special.gammaln(n + 1)
     clock = k * n * np.log(beta * time) - beta * time - special.gammaln(k * n)

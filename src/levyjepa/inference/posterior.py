@@ -120,7 +120,7 @@ def _clock_given_jump(key: _CacheKey) -> tuple[Tensor, Tensor]:
         )
 
     log_time = torch.arange(2048, dtype=torch.float64) * 0.03
-    time = variance * key.volume * (log_time - 7).exp()  # where it is beside the Brownian clock
+    time = variance * key.volume * (log_time - 16).exp()  # from far below the Brownian clock
     try:
         density = _inverse_laplace(transform, time)
     except (TypeError, RuntimeError):  # `psi` of somebody's law takes real frequencies only

@@ -32,6 +32,7 @@ def fit_scale(samples: Tensor, law: Law, volume: float = 1.0) -> Law:
     Raises:
         ValueError: The samples are not finite, or all are 0.
 
+    >>> import torch
     >>> from levyjepa.laws import Stable
     >>> x = Stable(1.0, scale=500.0).sample((4000,), generator=torch.Generator().manual_seed(0))
     >>> round(fit_scale(x, Stable(1.0)).scale / 500, 1)

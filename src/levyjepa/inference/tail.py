@@ -142,8 +142,8 @@ def _saddlepoints(log_cf: Function, x: Tensor) -> Tensor:
 def _lowest(log_cf: Function, x: Tensor) -> Tensor:
     """Return theta where exp(-theta x) |phi(i theta)| is smallest on the first part of the axis.
 
-    On this part, the real part of log_cf is convex, so that |phi| falls to the right of the axis, and the
-    imaginary part is below 1.5, so that the integrand on the axis has one sign.
+    On this part, the real part of log_cf is convex, so that |phi| falls to the right of the axis,
+    and the imaginary part is below 1.5, so that the integrand on the axis has one sign.
     """
     theta = torch.logspace(-3, 3.3, 256, dtype=x.dtype) / x[:, None]
     cf = log_cf(torch.complex(torch.zeros_like(theta), theta))
