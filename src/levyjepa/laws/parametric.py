@@ -143,11 +143,6 @@ class Parametric(nn.Module):
             whose = "" if own[:1].equal(state[:1]) else " of another law"
             raise ValueError(f"`state_dict` must be of {self!r}, got constants{whose}: {found}.")
 
-    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        if not self.constants:
-            del destination[f"{prefix}_extra_state"]
-
     def _load_from_state_dict(
         self,
         state_dict: Any,
