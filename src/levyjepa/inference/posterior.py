@@ -83,6 +83,11 @@ def _parts(law: Law) -> tuple[float, float]:
     return parts
 
 
+def _jump_parts(law: Law) -> list[CompoundPoisson]:
+    parts: Any = law.laws if isinstance(law, Sum) else [law]
+    return [part for part in parts if isinstance(part, CompoundPoisson)]
+
+
 def _log_normal(norm2: Tensor, variance: Tensor | float, dim: int) -> Tensor:
     variance = torch.as_tensor(variance, dtype=norm2.dtype, device=norm2.device)
     return -0.5 * (norm2 / variance + dim * (2 * math.pi * variance).log())
@@ -114,16 +119,14 @@ def _clock_given_jump(key: _CacheKey) -> tuple[Tensor, Tensor]:
 
     def transform(s: Tensor) -> Tensor:  # E exp(-s T) with at least one jump
         u = (2 * s).sqrt()
-        return (
-            math.exp(-expected)
-            * (key.volume * (key.law.psi(u) + rate + variance * u**2 / 2)).expm1()
-        )
+        jumps: Any = sum(part.rate * part.jumps.phi(u) for part in _jump_parts(key.law))
+        return math.exp(-expected) * (key.volume * jumps).expm1()
 
     log_time = torch.arange(2048, dtype=torch.float64) * 0.03
     time = variance * key.volume * (log_time - 16).exp()  # from far below the Brownian clock
     try:
         density = _inverse_laplace(transform, time)
-    except (TypeError, RuntimeError):  # `psi` of somebody's law takes real frequencies only
+    except (TypeError, RuntimeError):  # `phi` of somebody's jumps takes real frequencies only
         return _sampled_clock(key)
     below = _inverse_laplace(lambda s: transform(s) / s, time[:1])
     weights = torch.cat([below, (0.03 * time * density)[1:]])
@@ -157,8 +160,7 @@ def _sampled_clock(key: _CacheKey, draws: int = 2**20, bins: int = 512) -> tuple
     one, and the number of the others is Poisson again.
     """
     expected = _parts(key.law)[1] * key.volume
-    parts: Any = key.law.laws if isinstance(key.law, Sum) else [key.law]
-    parts = [part for part in parts if isinstance(part, CompoundPoisson)]
+    parts = _jump_parts(key.law)
     rates = torch.tensor([float(part.rate) for part in parts], dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
     uniform = torch.rand(draws, dtype=torch.float64, generator=generator)
