@@ -14,6 +14,7 @@ from levyjepa.ecf import statistic as statistic
 from levyjepa.inference import Fit as Fit
 from levyjepa.inference import GoodnessOfFit as GoodnessOfFit
 from levyjepa.inference import fit as fit
+from levyjepa.inference import fit_scale as fit_scale
 from levyjepa.inference import goodness_of_fit as goodness_of_fit
 from levyjepa.inference import jump_probability as jump_probability
 from levyjepa.inference import log_density as log_density
@@ -43,6 +44,7 @@ from levyjepa.laws import Jumps as Jumps
 from levyjepa.laws import LaplaceJumps as LaplaceJumps
 from levyjepa.laws import Law as Law
 from levyjepa.laws import NormalInverseGaussian as NormalInverseGaussian
+from levyjepa.laws import OverVolume as OverVolume
 from levyjepa.laws import Pinned as Pinned
 from levyjepa.laws import Positive as Positive
 from levyjepa.laws import Scaled as Scaled

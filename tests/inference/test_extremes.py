@@ -104,6 +104,7 @@ def test_any_law_can_be_tested(kind, a, b, volume, size, dtype):
         assert 0.1 <= result.p_value <= 1
 
 
+@pytest.mark.filterwarnings("ignore:`samples`")  # constant, or with zeros
 @quick(10)
 @given(kinds, magnitudes(3), magnitudes(3), magnitudes(3), magnitudes(30), st.booleans())
 def test_fits_are_finite(kind, a, b, volume, size, constant):

@@ -152,6 +152,20 @@ def test_held_out_likelihood_selects_the_true_law():
     assert max(scores) == scores[0]
 
 
+@pytest.mark.parametrize("method", ["likelihood", "ecf"])
+def test_samples_that_no_law_gives_are_a_warning(method, recwarn):
+    x = sample(MIXED, 500)
+    fit(x, MIXED, method=method)
+    fit(sample(Stable(1.0), 500), Stable(1.0), method=method)
+    rare = CompoundPoisson(0.3, GaussianJumps(1.0))
+    fit(sample(rare, 500), rare, method="ecf")
+    assert not recwarn
+    with pytest.warns(UserWarning, match="centered at 0, as .* mean is 1, with .* error of 0.04"):
+        fit(x - x.mean() + 1, MIXED, method=method)
+    with pytest.warns(UserWarning, match="hold 3 exact zeros, which Brownian"):
+        fit(x.index_fill(0, torch.tensor([0, 5, 9]), 0.0), MIXED, method=method)
+
+
 def test_errors_name_invalid_input():
     with pytest.raises(ValueError, match="at least 10"):
         fit(torch.randn(5), Brownian(1.0))

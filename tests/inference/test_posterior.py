@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, stats
+from scipy import integrate, special, stats
 
 from levyjepa.inference import jump_probability
 from levyjepa.laws import (
@@ -18,6 +18,7 @@ from levyjepa.laws import (
     Stable,
     StudentTJumps,
     VarianceGamma,
+    VarianceGammaJumps,
 )
 
 LAW = Brownian(0.125) + CompoundPoisson(2.0, LaplaceJumps(1.0))
@@ -44,6 +45,48 @@ def test_gaussian_jumps_have_a_closed_form(dim):
     assert np.allclose(got, want, atol=3e-3)
     if dim == 1:
         assert np.allclose(jump_probability(x[:, 0], MERTON).numpy(), want, atol=1e-9)
+
+
+@pytest.mark.parametrize("dim", [1, 6, 16])
+@pytest.mark.parametrize("volume", [1e-4, 0.01, 1.0, 10.0])
+@pytest.mark.parametrize(
+    ("jumps", "k", "beta"),
+    [(LaplaceJumps(1.0), 1.0, 0.5), (VarianceGammaJumps(0.4, 2.0), 0.4, 2.0)],
+    ids=repr,
+)
+def test_vectors_are_a_mixture_over_the_number_of_jumps(jumps, k, beta, volume, dim):
+    """n jumps have the clock Gamma(k n, beta), integrated by the trapezoid rule in log time."""
+    variance, expected = 0.125**2 * volume, 2 * volume
+    log_time = np.linspace(-80, 9, 6001)
+    time, n = np.exp(log_time), np.arange(1, 200)[:, None]
+    weight = n * np.log(expected) - expected - special.gammaln(n + 1)
+    clock = k * n * np.log(beta * time) - beta * time - special.gammaln(k * n)
+    clock = special.logsumexp(weight + clock, axis=0) + np.log(log_time[1] - log_time[0])
+
+    def log_normal(r2, variance):
+        return -0.5 * (r2 / variance + dim * np.log(2 * np.pi * variance))
+
+    r2 = np.linspace(0, 60 + 15 * dim, 121) * variance
+    jump = special.logsumexp(clock + log_normal(r2[:, None], variance + time), axis=1)
+    want = special.expit(jump - log_normal(r2, variance) + expected)
+    x = torch.from_numpy(r2**0.5)[:, None] * torch.eye(dim, dtype=torch.float64)[0]
+    law = Brownian(0.125) + CompoundPoisson(2.0, jumps)
+    got = jump_probability(x, law, volume, isotropic=True).numpy()
+    assert want.max() > 0.99
+    assert np.allclose(got, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("volume", [1e-5, 0.01])
+def test_vectors_of_gaussian_jumps_at_small_volumes(volume):
+    n, x = np.arange(12), torch.linspace(0, 16, 81, dtype=torch.float64) * volume**0.5
+    x = x[:, None] * torch.eye(6, dtype=torch.float64)[0]
+    variance = volume + 4 * n
+    log = n * np.log(volume / 2) - special.gammaln(n + 1) - 3 * np.log(variance)
+    log = log - x.square().sum(1, keepdim=True).numpy() / 2 / variance
+    want = 1 - np.exp(log[:, 0] - special.logsumexp(log, axis=1))
+    got = jump_probability(x, MERTON, volume, isotropic=True).numpy()
+    assert want.max() > 0.99
+    assert np.allclose(got, want, atol=2e-3)
 
 
 @pytest.mark.parametrize("law", [LAW, HEAVY], ids=repr)

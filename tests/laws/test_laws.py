@@ -18,6 +18,8 @@ from levyjepa.laws import (
     IndependentCoordinates,
     LaplaceJumps,
     NormalInverseGaussian,
+    Pinned,
+    Scaled,
     Stable,
     StudentTJumps,
     VarianceGamma,
@@ -109,6 +111,87 @@ def test_parsing_the_printed_law_gives_the_same_law(law):
     again = parse_law(repr(law))
     assert repr(again) == repr(law)
     assert torch.equal(again.exponent(U), law.exponent(U))
+
+
+@every_law
+def test_a_multiple_is_the_law_over_another_volume(law, false_alarm):
+    for made in (2.5 * law, law * 2.5, 5 * (0.5 * law), law.learnable_copy() * 2.5):
+        assert torch.allclose(made.exponent(U), 2.5 * law.exponent(U), rtol=1e-5)
+        assert repr(parse_law(repr(made))) == repr(made)
+        assert torch.allclose(made.constant_copy().exponent(U), made.exponent(U), rtol=1e-5)
+    assert repr(parse_law(f"2.5 * ({law!r})")) == repr(2.5 * law)
+    if exists(law.variance):
+        assert float((3 * law).variance()) == pytest.approx(float(law.variance(3.0)))
+    if exists(law.kurtosis):
+        assert float((3 * law).kurtosis()) == pytest.approx(float(law.kurtosis(3.0)))
+    x = (2.5 * law).sample((50_000,), generator=generator(), dtype=torch.float64)
+    gap = (x[:, None] * U).cos().mean(0) - law.characteristic_function(U, 2.5)
+    assert gap.abs().max() < false_alarm.sigmas(len(U)) * len(x) ** -0.5
+    trained = law.learnable_copy()
+    assert {*(2 * trained).parameters()} == {*trained.parameters()}
+    with pytest.raises(ValueError, match="`volume` must be positive, got -1"):
+        -1 * law
+    with pytest.raises(TypeError, match="unsupported operand"):
+        law * law
+
+
+def test_a_multiple_is_a_plain_law_where_it_can_be():
+    law = Brownian(1.0) + CompoundPoisson(1.5, LaplaceJumps(1.0))
+    assert repr(4 * law) == "Brownian(sigma=2.0) + CompoundPoisson(rate=6.0, " + (
+        "jumps=LaplaceJumps(alpha=1.0))"
+    )
+
+
+@every_law
+def test_laws_add_up_by_sum(law):
+    assert sum([law]) is law
+    assert repr(sum([law, Brownian(1.0), law])) == f"{law!r} + {Brownian(1.0)!r} + {law!r}"
+
+
+@every_law
+def test_one_sample_is_a_scalar(law):
+    assert law.sample((), generator=generator()).shape == ()
+    assert law.sample((), dim=4, generator=generator()).shape == (4,)
+    assert IndependentCoordinates(law, law).sample(()).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("text", "law"),
+    [
+        ("Brownian(1/8)", Brownian(0.125)),
+        ("Brownian((3 - 1) * 2**-2 + 0.5)", Brownian(1.0)),
+        ("2 * Brownian(1/2) + Stable(1.5)", Brownian(2**-0.5) + Stable(1.5)),
+        ("CompoundPoisson(2, LaplaceJumps(1)) * 2", CompoundPoisson(4.0, LaplaceJumps(1.0))),
+        ("Pinned(Brownian(2), at=1/2)", Pinned(Brownian(2.0), at=0.5)),
+        ("Pinned(Brownian(2.0) + Stable(1.5))", Pinned(Brownian(2.0) + Stable(1.5))),
+        ("Scaled(1/2, Stable(1.5))", Scaled(0.5, Stable(1.5))),
+    ],
+)
+def test_text_may_compute_numbers_and_multiply_laws(text, law):
+    assert repr(parse_law(text)) == repr(law)
+    assert repr(parse_law(repr(law))) == repr(law)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Brownian(9**9**9**9)",
+        "Brownian((1,) * 10**9)",
+        "Brownian(1) ** 2",
+        "Brownian(1) - Brownian(1)",
+        "Brownian(1) * Brownian(1)",
+        "Brownian(1) / 2",
+        "Brownian(1/0)",
+        "Brownian((-8) ** 0.5)",
+        "Brownian(1 // 8)",
+        "Brownian(1 << 99)",
+        "2 * 3",
+        "-" * 9999 + "1",
+    ],
+)
+def test_other_arithmetic_is_a_quick_error(text):
+    with pytest.raises(ValueError, match="is not a law"):
+        parse_law(text)
 
 
 def test_parse_independent_coordinates():

@@ -1,6 +1,7 @@
 """Fit the parameters of a law to increments."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,13 @@ from torch import Tensor
 
 from levyjepa import checks
 from levyjepa.ecf import equispaced, statistic
-from levyjepa.inference.density import check_finite, constant, density_table, log_density
+from levyjepa.inference.density import (
+    check_finite,
+    constant,
+    density_table,
+    has_density,
+    log_density,
+)
 from levyjepa.laws import Law
 
 
@@ -63,6 +70,10 @@ def fit(samples: Tensor, law: Law, volume: float = 1.0, method: str = "likelihoo
         ValueError: There are too few samples, or they are not finite, or all are 0. The method is
             unknown. The law has no density and the method is "likelihood".
 
+    Warns:
+        UserWarning: The mean of the samples is more than 6 standard errors from 0, the center of
+            every law, or samples are exactly 0, which a law with a density never gives.
+
     >>> from levyjepa.laws import Brownian
     >>> x = Brownian(0.5).sample((4000,), generator=torch.Generator().manual_seed(0))
     >>> result = fit(x, Brownian(1.0))
@@ -81,15 +92,16 @@ def fit(samples: Tensor, law: Law, volume: float = 1.0, method: str = "likelihoo
         raise ValueError(f"`method` must be 'likelihood' or 'ecf', got {method!r}.")
     if method == "likelihood":
         log_density(x[:1], trained, volume)  # raises if the law has no density
+    _warn_if_unlikely(x, law, volume)
 
-    initial = _get(raw)
+    initial, largest = _get(raw), x.abs().max().item()
     rescaled = _rescaled(x, trained, volume, raw)
     _set(raw, rescaled)
     rule = equispaced(trained, 64, volume)
 
     def loss() -> Tensor:
         if method == "likelihood":
-            return -density_table(trained, volume).at(x).mean()
+            return -density_table(trained, volume, largest).at(x).mean()
         return statistic(x[None], trained, volume, rule).sum() * len(x) / rule.weights.sum()
 
     start = min((initial, rescaled), key=lambda at: _evaluate(loss, raw, at)[0])
@@ -111,6 +123,23 @@ def fit(samples: Tensor, law: Law, volume: float = 1.0, method: str = "likelihoo
             (slope,) = torch.autograd.grad(value, parameter)
             errors[key] = abs(slope.item()) * float(deviations[k])
     return Fit(constant(trained), parameters, errors, likelihood, len(x))
+
+
+def _warn_if_unlikely(x: Tensor, law: Law, volume: float) -> None:
+    mean, error = x.mean().item(), x.std().item() / len(x) ** 0.5
+    if abs(mean) > 6 * error:
+        warnings.warn(
+            f"`samples` should be centered at 0, as increments are. Their mean is {mean:.3g}, "
+            f"with a standard error of {error:.2g}.",
+            stacklevel=3,
+        )
+    zeros = int((x == 0).sum())
+    if zeros and has_density(law, volume):
+        warnings.warn(
+            f"`samples` hold {zeros} exact zeros, which {law!r} never gives. Leave them out, or "
+            "fit a CompoundPoisson law by method='ecf'.",
+            stacklevel=3,
+        )
 
 
 Loss = Callable[[], Tensor]

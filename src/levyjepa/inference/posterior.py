@@ -1,16 +1,24 @@
 """The posterior probability of a jump."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from levyjepa import checks
 from levyjepa.ecf.statistic import in_double
-from levyjepa.inference.density import Table, check_finite, constant, invert
-from levyjepa.laws import Brownian, CompoundPoisson, Law, Sum
+from levyjepa.inference.density import (
+    Table,
+    brownian_and_jumps,
+    check_finite,
+    constant,
+    invert,
+)
+from levyjepa.laws import CompoundPoisson, Law, Sum
 
 
 def jump_probability(
@@ -69,11 +77,15 @@ class _CacheKey:
 
 def _parts(law: Law) -> tuple[float, float]:
     """Return the variance of the Brownian part and the rate of jumps, for unit volume."""
-    parts = list(law.laws) if isinstance(law, Sum) else [law]
-    if not all(isinstance(part, (Brownian, CompoundPoisson)) for part in parts):
+    parts = brownian_and_jumps(law)
+    if parts is None:
         raise ValueError(f"`law` must be a sum of Brownian and compound Poisson, got {law!r}.")
-    variance = sum(float(part.sigma) ** 2 for part in parts if isinstance(part, Brownian))
-    return variance, sum(float(part.rate) for part in parts if isinstance(part, CompoundPoisson))
+    return parts
+
+
+def _jump_parts(law: Law) -> list[CompoundPoisson]:
+    parts: Any = law.laws if isinstance(law, Sum) else [law]
+    return [part for part in parts if isinstance(part, CompoundPoisson)]
 
 
 def _log_normal(norm2: Tensor, variance: Tensor | float, dim: int) -> Tensor:
@@ -95,31 +107,77 @@ def _jump_density(key: _CacheKey) -> Table:
 
 
 @lru_cache(maxsize=64)
-def _clock_given_jump(key: _CacheKey, draws: int = 2**20, bins: int = 512) -> tuple[Tensor, Tensor]:
+def _clock_given_jump(key: _CacheKey) -> tuple[Tensor, Tensor]:
     """Return the law of the clock of a cell with a jump, as a mixture: values and log weights.
 
-    It is a histogram over log time of seeded, exact samples. The weights sum to P(at least one
-    jump). If fewer than 1 % of the cells have a jump, a larger cell with an expected 0.01 jumps is
-    sampled instead. Of cells with a jump, fewer than 1 % then have a second one, so the law of
-    the clock is nearly the same.
+    The weights sum to P(at least one jump). The clock's density f(t) is computed by inversion of
+    its Laplace transform, and integrated over log t by the trapezoid rule. If the clock has no
+    density, as for Gaussian jumps, the mixture is a histogram of samples.
     """
-    law, rate = key.law, _parts(key.law)[1]
-    volume = max(key.volume, 0.01 / rate)
-    parts = list(law.laws) if isinstance(law, Sum) else [law]
+    variance, rate = (float(part) for part in _parts(key.law))
+    expected = rate * key.volume
+
+    def transform(s: Tensor) -> Tensor:  # E exp(-s T) with at least one jump
+        u = (2 * s).sqrt()
+        jumps: Any = sum(part.rate * part.jumps.phi(u) for part in _jump_parts(key.law))
+        return math.exp(-expected) * (key.volume * jumps).expm1()
+
+    log_time = torch.arange(2048, dtype=torch.float64) * 0.03
+    time = variance * key.volume * (log_time - 16).exp()  # from far below the Brownian clock
+    try:
+        density = _inverse_laplace(transform, time)
+    except (TypeError, RuntimeError):  # `phi` of somebody's jumps takes real frequencies only
+        return _sampled_clock(key)
+    below = _inverse_laplace(lambda s: transform(s) / s, time[:1])
+    weights = torch.cat([below, (0.03 * time * density)[1:]])
+    weights[1] += 0.015 * time[0] * density[0]
+    probability = -math.expm1(-expected)
+    if not abs(weights.sum().item() / probability - 1) < 1e-5:  # true for NaN
+        return _sampled_clock(key)
+    kept = weights > 1e-20 * probability
+    return time[kept], weights[kept].log()
+
+
+def _inverse_laplace(transform: Callable[[Tensor], Tensor], t: Tensor, nodes: int = 24) -> Tensor:
+    """Return the function at `t` whose transform is analytic off the negative real axis.
+
+    Source: Trefethen, Weideman and Schmelzer, *Talbot quadratures and rational approximations*,
+    2006.
+    """
+    theta = (torch.arange(0, nodes, 2, dtype=t.dtype) + 1) * math.pi / nodes
+    a = 0.6407 * theta
+    z = nodes * torch.complex(0.5017 * theta / a.tan() - 0.6122, 0.2645 * theta)
+    slope = 0.5017 * (1 / a.tan() - a / a.sin() ** 2)
+    slope = nodes * torch.complex(slope, torch.full_like(slope, 0.2645))
+    terms = -1j * z.exp() * slope * transform(z / t[:, None])
+    return 2 * terms.real.sum(1) / nodes / t
+
+
+def _sampled_clock(key: _CacheKey, draws: int = 2**20, bins: int = 512) -> tuple[Tensor, Tensor]:
+    """Return a histogram over log time of seeded, exact samples of a clock with a jump.
+
+    The first of a Poisson number of arrivals in [0, 1] is drawn from its law given that there is
+    one, and the number of the others is Poisson again.
+    """
+    expected = _parts(key.law)[1] * key.volume
+    parts = _jump_parts(key.law)
+    rates = torch.tensor([float(part.rate) for part in parts], dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
-    volumes = torch.full((draws,), volume, dtype=torch.float64)
-    time = torch.zeros_like(volumes)
-    for part in parts:
-        if isinstance(part, CompoundPoisson):
-            time += part.clock(volumes, generator).detach()
-    log = time[time > 0].log()
+    uniform = torch.rand(draws, dtype=torch.float64, generator=generator)
+    first = -(uniform * math.expm1(-expected)).log1p() / expected
+    time = torch.zeros_like(first)
+    kind = torch.multinomial(rates, draws, True, generator=generator)
+    for index, part in enumerate(parts):
+        later = part.clock((1 - first).clamp_min(0) * key.volume, generator)
+        tau = part.jumps.tau(draws, generator, first.device)
+        time += later + torch.where(kind == index, tau, 0.0)
+    log = time.log()
     width = (log.max() - log.min()).clamp_min(1e-9) / (bins - 1)
     index = ((log - log.min()) / width).round().long()
     counts = torch.bincount(index, minlength=bins).double()
     means = torch.zeros(bins, dtype=torch.float64).index_add_(0, index, log.exp()) / counts
     nonempty = counts > 0
-    probability = -math.expm1(-rate * key.volume)
-    log_weights = (counts[nonempty] / counts.sum()).log() + math.log(probability)
+    log_weights = (counts[nonempty] / draws).log() + math.log(-math.expm1(-expected))
     return means[nonempty], log_weights
 
 

@@ -14,6 +14,7 @@ from levyjepa.laws.scale import Pinned, Scaled, ScaledJumps
 from levyjepa.laws.stable import Stable
 from levyjepa.laws.student_t import StudentTJumps
 from levyjepa.laws.variance_gamma import VarianceGammaJumps
+from levyjepa.laws.volume import OverVolume
 
 __all__ = [
     "ALL_LAWS",
@@ -25,6 +26,7 @@ __all__ = [
     "LaplaceJumps",
     "Law",
     "NormalInverseGaussian",
+    "OverVolume",
     "Pinned",
     "Positive",
     "Scaled",

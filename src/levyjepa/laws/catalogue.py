@@ -11,10 +11,11 @@ from levyjepa.laws.laplace import LaplaceJumps
 from levyjepa.laws.law import Law
 from levyjepa.laws.normal_inverse_gaussian import NormalInverseGaussian
 from levyjepa.laws.poisson import CompoundPoisson
-from levyjepa.laws.scale import Scaled, ScaledJumps
+from levyjepa.laws.scale import Pinned, Scaled, ScaledJumps
 from levyjepa.laws.stable import Stable
 from levyjepa.laws.student_t import StudentTJumps
 from levyjepa.laws.variance_gamma import VarianceGammaJumps
+from levyjepa.laws.volume import OverVolume
 
 ALL_LAWS: tuple[Law, ...] = (
     Brownian(sigma=0.8),
@@ -30,14 +31,18 @@ ALL_LAWS: tuple[Law, ...] = (
 
 _NAMES = {type(part).__name__: type(part) for law in ALL_LAWS for part in law.modules()}
 _NAMES = {name: kind for name, kind in _NAMES.items() if name not in ("Sum", "ModuleList")}
-_NAMES |= {kind.__name__: kind for kind in (Scaled, ScaledJumps, IndependentCoordinates)}
+_NAMES |= {
+    kind.__name__: kind
+    for kind in (Scaled, ScaledJumps, Pinned, OverVolume, IndependentCoordinates)
+}
 
 
 def parse_law(text: str) -> Any:
     """Return the law that a text describes, in the format that `repr(law)` prints.
 
     Args:
-        text: A law or a sum of laws, such as "Brownian(0.1) + Stable(1.4)".
+        text: A law or a sum of laws, such as "Brownian(1/8) + 2 * Stable(1.4)". Numbers may be
+            computed with + - * / and **.
 
     Returns:
         A `Law`, or an `IndependentCoordinates` if the text names it.

@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -107,7 +108,7 @@ class Law(Parametric, ABC):
         with torch.no_grad():
             volumes = torch.full(size, volume, dtype=torch.float64, device=device)
             time = self.clock(volumes, generator).clamp_max(torch.finfo(torch.float64).max)
-            time = time.view(*size, *(1 for _ in vector))
+            time = time.reshape((*size, *(1 for _ in vector)))
             z = torch.randn(
                 (*size, *vector), dtype=torch.float64, device=device, generator=generator
             )
@@ -117,6 +118,20 @@ class Law(Parametric, ABC):
         if not isinstance(other, Law):
             return NotImplemented
         return Sum(self, other)
+
+    def __radd__(self, other: Any) -> "Law":
+        return self if isinstance(other, int) and other == 0 else NotImplemented  # as in sum([...])
+
+    def __mul__(self, volume: float) -> "Law":
+        """Return the law over `volume` times the volume: its exponent is `volume` times psi.
+
+        The variance grows by `volume`. To multiply the increments instead, use `Scaled`.
+        """
+        from levyjepa.laws.volume import over_volume
+
+        return over_volume(self, volume) if isinstance(volume, Real) else NotImplemented
+
+    __rmul__ = __mul__
 
 
 class Sum(Law):

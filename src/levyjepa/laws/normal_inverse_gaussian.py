@@ -35,7 +35,8 @@ class NormalInverseGaussian(Law):
     def psi(self, u: Tensor) -> Tensor:
         alpha = torch.as_tensor(self.alpha, dtype=u.dtype, device=u.device)
         # The same as delta (alpha - sqrt(alpha^2 + u^2)), without cancellation.
-        return -self.delta * u * (u / (alpha + torch.hypot(u, alpha)))
+        root = (alpha**2 + u**2).sqrt() if u.is_complex() else torch.hypot(u, alpha)
+        return -self.delta * u * (u / (alpha + root))
 
     def clock_moments(self) -> tuple[Any, Any]:
         return self.delta / self.alpha, self.delta / self.alpha**3

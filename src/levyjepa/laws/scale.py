@@ -5,7 +5,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from levyjepa import checks
 from levyjepa.laws.brownian import Brownian
 from levyjepa.laws.law import Law, Sum
 from levyjepa.laws.parametric import Positive
@@ -105,10 +104,12 @@ class Pinned(Law):
     tensor(-1.0000, grad_fn=<ToCopyBackward0>)
     """
 
+    at = Positive(trainable=False)
+
     def __init__(self, law: Law, at: float | None = None) -> None:
         super().__init__()
         start = _unit_frequency(_checked(law)).item()
-        self.at = start if at is None else checks.positive("at", at)
+        self.at = start if at is None else at
         self.law = law.learnable_copy()
 
     def scale(self) -> Tensor:

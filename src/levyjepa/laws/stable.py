@@ -33,6 +33,8 @@ class Stable(Law):
         self.scale = scale
 
     def psi(self, u: Tensor) -> Tensor:
+        if u.is_complex():  # on or to the right of the imaginary axis, where it is analytic
+            return -(self.alpha * (self.scale * u).log()).exp()
         size = (self.scale * u).abs()
         safe = torch.where(size > 0, size, 1.0)  # no gradient at 0, where |u|^alpha has a cusp
         return torch.where(size > 0, -(safe**self.alpha), 0.0)

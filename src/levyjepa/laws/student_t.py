@@ -3,7 +3,9 @@
 import math
 from typing import Any
 
+import numpy as np
 import torch
+from scipy import special
 from torch import Tensor
 
 from levyjepa.laws.parametric import Positive
@@ -32,6 +34,8 @@ class StudentTJumps(Jumps):
     def phi(self, u: Tensor) -> Tensor:
         nu = torch.as_tensor(self.nu, dtype=torch.float64, device=u.device)
         nu = nu.clamp_max(1e7)  # within 1e-8 of the normal law
+        if u.is_complex():
+            return _Continuation.apply(nu, u)
         return torch.where(u == 0, 1.0, _matern(nu / 2, nu * u**2))
 
     def tau_moments(self) -> tuple[Any, Any]:
@@ -78,3 +82,37 @@ def _matern(a: Tensor, z2: Tensor, nodes: int = 512) -> Tensor:
         cosh, rise = 2 * (s / 2).sinh() ** 2, s.expm1() - s
     log_integral = (weight - gap[..., None] * cosh - a * rise).logsumexp(-1)
     return (a * ((a + big) / 2).log() - big - a.lgamma() + log_integral).exp()
+
+
+class _Continuation(torch.autograd.Function):
+    """The function phi at complex frequencies, on and to the right of the imaginary axis."""
+
+    @staticmethod
+    def forward(ctx: Any, nu: Tensor, u: Tensor) -> Tensor:
+        ctx.save_for_backward(nu, u)
+        return torch.from_numpy(_continuation(nu.item(), u.numpy(force=True))).to(u.device)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        nu, u = ctx.saved_tensors
+        point, z, h = nu.item(), u.numpy(force=True), 1e-5
+        by_nu = _continuation(point * (1 + h), z) - _continuation(point * (1 - h), z)
+        by_u = _continuation(point, z * (1 + h)) - _continuation(point, z * (1 - h))
+        by_nu, by_u = (torch.from_numpy(d / (2 * h)).to(u.device).conj() for d in (by_nu, by_u))
+        return (grad * by_nu).real.sum() / nu, grad * by_u / u.conj()
+
+
+def _continuation(nu: float, u: Any) -> Any:
+    """Return phi at `u`. On the imaginary axis, K is a sum of real Bessel functions.
+
+    The imaginary part has full relative precision there. It determines the tail of the density.
+    """
+    a, z = nu / 2, np.sqrt(nu) * u
+    with np.errstate(all="ignore"):
+        right = np.exp(a * np.log(z / 2) - special.gammaln(a) - z) * 2 * special.kve(a, z)
+        y = np.abs(z.imag)
+        factor = np.pi * np.exp(a * np.log(y / 2) - special.gammaln(a))
+        near: Any = np.exp(-(z**2) / (4 * max(a - 1, 0.5)))  # where K overflows
+        axis = -factor * special.yv(a, y)
+        axis = np.where(np.isfinite(axis), axis, near.real) - 1j * factor * special.jv(a, y)
+        return np.where(u.real == 0, axis, np.where(np.isfinite(right), right, near))
