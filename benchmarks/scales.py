@@ -38,7 +38,6 @@ SETTINGS = [
     "views.blur=0",
     "views.solarize=0",
     "views.jitter=0.5",
-    f"objective.law={TEXT}",
     "optimizer.lr=2e-3",
     "trainer.max_epochs=5",
     "trainer.progress=false",
@@ -98,8 +97,8 @@ def masked(unbiased: bool) -> tuple[float, float]:
 def train(folder: str, runs: Path) -> dict[str, Any]:
     """Return the encoders of the baseline and of the three scales."""
     cases = {"no prior": ["objective.gamma=0"]}
-    on_tokens = "model.patch_projection=none"
-    cases |= {f"scale={scale!r}": [f"objective.scale={scale}", on_tokens] for scale in SCALES}
+    prior = ["model.patch_projection=none", f"objective.law={TEXT}"]
+    cases |= {f"scale={scale!r}": [f"objective.scale={scale}", *prior] for scale in SCALES}
     encoders = {}
     for name, words in cases.items():
         path = runs / name.replace("scale=", "").strip("'").replace(" ", "-")

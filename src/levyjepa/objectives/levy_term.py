@@ -23,10 +23,10 @@ class LevyTerm(nn.Module):
     mean loss of all images since the last call, and forgets them. Passes with gradients disabled do
     not count, and neither do passes that activation checkpointing repeats.
 
-    Tokens are normalized to mean 0 and variance 1 over their channels, so the law is in units of
-    a token's own deviation. A linear map then projects them to `dim` channels. Its rows start
-    orthonormal, which keeps the unit, and it is trained with the model. Both are computed in
-    float32 at least, also under autocast.
+    Tokens are normalized to mean 0 and variance 1 over their channels. A linear map then projects
+    them to `dim` channels. Its rows start orthonormal, and it is trained with the model. The law is
+    in units of the projected tokens' own deviation (`scale`), so the map cannot meet it by a
+    change of scale. All of this is computed in float32 at least, also under autocast.
 
     The term does not hold the model. Assign it to the model, `model.levy = term`, before the model
     is wrapped, sharded or passed to an optimizer. Its projection is then part of the model for
@@ -43,6 +43,7 @@ class LevyTerm(nn.Module):
         width: Number of channels of a token. Read from the model if None.
         grid: Number of patches along each axis, as for `PatchTokens`.
         prefix: Number of tokens in front of the patches, as for `PatchTokens`.
+        scale: Units of the law, as for `LevyRegularizer`.
         options: Other arguments of `LevyRegularizer`, or of `VideoRegularizer` for a model of
             clips, whose grid has three axes.
 
@@ -75,6 +76,7 @@ class LevyTerm(nn.Module):
         width: int | None = None,
         grid: Sequence[int] | None = None,
         prefix: int | None = None,
+        scale: str = "tokens",
         **options: Any,
     ) -> None:
         super().__init__()
@@ -89,7 +91,7 @@ class LevyTerm(nn.Module):
         try:
             self.projection = _projection(model, found.width if width is None else width, dim)
             kind = VideoRegularizer if found.axes == 3 else LevyRegularizer
-            self.regularizer = kind(law, **options)
+            self.regularizer = kind(law, scale=scale, **options)
             if (parameter := next(model.parameters(), None)) is not None:
                 self.to(parameter.device)
         except Exception:
