@@ -135,7 +135,7 @@ def main() -> None:
     axes[0, 0].set_ylabel("a free field\nafter 300 steps", fontsize=9)
 
     encoders = train(options.folder, options.runs)
-    print("\n| tokens of a ViT | neighbors correlate by | variance between images |\n|---|---|---|")
+    print("\n| prior | neighbors correlate by | variance between images |\n|---|---|---|")
     for column, (name, encoder) in enumerate(encoders.items(), 1):
         tokens = encoder.tokens(photographs)
         print(f"| {name} | {correlation(tokens):.2f} | {offset(tokens):.2f} |")
