@@ -33,6 +33,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 _CHUNK = {"cpu": 2**16, "cuda": 2**19}  # samples at a time
+FEW = 2**13  # samples whose sines cost less than the calls of many small operations
 _TRITON = importlib.util.find_spec("triton") is not None
 
 
@@ -204,19 +205,30 @@ def _tiles(samples: Tensor) -> Iterator[tuple[slice, tuple[slice, slice]]]:
 
 def _sums(x: Tensor, nodes: Tensor, step: None, weights: Tensor | None) -> tuple[Tensor, Tensor]:
     share = 1.0 if weights is None else weights
-    angles = [x * u for u in nodes]
-    real = [(angle.cos() * share).sum(-1) for angle in angles]
-    imaginary = [(angle.sin() * share).sum(-1) for angle in angles]
-    return torch.stack(real, -1), torch.stack(imaginary, -1)
+    parts = [
+        ((angle.cos() * share).sum(-1), (angle.sin() * share).sum(-1))
+        for angle in _angles(x, nodes)
+    ]
+    real, imaginary = (torch.cat(part) for part in zip(*parts, strict=True))
+    return real.T, imaginary.T
 
 
 def _series(x: Tensor, on_cos: Tensor, on_sin: Tensor, nodes: Tensor, step: None) -> Tensor:
-    """The sum over frequencies of on_cos cos(ux) + on_sin sin(ux), at every sample."""
-    total = torch.zeros_like(x)
-    for k, u in enumerate(nodes):
-        angle = x * u
-        total = total + on_cos[:, k, None] * angle.cos() + on_sin[:, k, None] * angle.sin()
+    """Return the sum over frequencies of on_cos cos(ux) + on_sin sin(ux), at every sample."""
+    total, at = torch.zeros_like(x), 0
+    for angle in _angles(x, nodes):
+        rows = slice(at, at + len(angle))
+        total = total + (on_cos.T[rows, :, None] * angle.cos()).sum(0)
+        total = total + (on_sin.T[rows, :, None] * angle.sin()).sum(0)
+        at += len(angle)
     return total
+
+
+def _angles(x: Tensor, nodes: Tensor) -> Iterator[Tensor]:
+    """Return ux for a few frequencies at a time, (k, B, N)."""
+    few = max(1, _CHUNK["cpu"] // max(x.numel(), 1))
+    for part in nodes.split(few):
+        yield part[:, None, None] * x
 
 
 def _layout(count: int) -> tuple[int, int]:
@@ -321,10 +333,17 @@ def _unfold(sums: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def _stacked_waves(x: Tensor, count: int, step: float) -> tuple[Tensor, Tensor]:
     """Return z^0 ... z^r as (B, 2 (r + 1), N) and z^0, z^m ... z^(m J) as (B, 2 (J + 1), N).
 
-    Powers double: z^1 ... z^n times z^n are z^(n+1) ... z^2n.
+    Powers double: z^1 ... z^n times z^n are z^(n+1) ... z^2n. Few samples take a sine and cosine
+    for each power, in fewer operations.
     """
     r, top = _layout(count)
     stacks = []
+    if x.numel() <= FEW:
+        for steps in _multiples(count, step, x.dtype, x.device):
+            angles = x[:, None] * steps
+            stacks.append(torch.cat([angles.cos(), angles.sin()], 1))
+        low, high = stacks
+        return low, high
     for base, most in ((step, r), ((2 * r + 1) * step, top)):
         waves = x.new_empty(len(x), 2, most + 1, x.shape[1])
         cos, sin = waves.unbind(1)
@@ -343,6 +362,20 @@ def _stacked_waves(x: Tensor, count: int, step: float) -> tuple[Tensor, Tensor]:
             n += more
         stacks.append(waves.flatten(1, 2))
     low, high = stacks
+    return low, high
+
+
+@lru_cache(maxsize=16)
+def _multiples(
+    count: int, step: float, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return the frequencies of z^0 ... z^r and of z^0, z^m ... z^(m J), as columns."""
+    r, top = _layout(count)
+    factors = (step, r), ((2 * r + 1) * step, top)
+    low, high = (
+        (base * torch.arange(most + 1, dtype=torch.float64)).to(device, dtype)[:, None]
+        for base, most in factors
+    )
     return low, high
 
 

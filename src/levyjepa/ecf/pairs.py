@@ -15,6 +15,7 @@ from torch import Tensor
 
 from levyjepa.ecf import empirical
 from levyjepa.ecf.empirical import (
+    FEW,
     Waves,
     compute_slopes,
     compute_sums,
@@ -72,7 +73,12 @@ class _PairSums(torch.autograd.Function):
         reach: int | None,
     ) -> Any:
         ctx.save_for_backward(samples, target, counts, nodes)
-        ctx.step, ctx.reach = step, reach
+        ctx.step, ctx.reach, ctx.kept = step, reach, None
+        if samples.numel() <= FEW and not _elsewhere(samples):  # keep the waves of few samples
+            waves = Waves(samples.flatten(0, 1), nodes, step)
+            real, imaginary = _centered(waves.sums(), samples, target, counts)
+            ctx.kept = waves, real, imaginary
+            return _squared(real, imaginary, reach)
         parts = []
         for rows in _parts(samples, len(nodes)):
             sums = compute_sums(samples[rows].flatten(0, 1), nodes, step)
@@ -86,20 +92,20 @@ class _PairSums(torch.autograd.Function):
     def backward(ctx: Any, on_real: Tensor, on_imaginary: Tensor, on_near: Tensor) -> Any:
         samples, target, counts, nodes = ctx.saved_tensors
         grads, reach = (on_real, on_imaginary, on_near), ctx.reach
-        compiling = torch.compiler.is_compiling()
-        if torch.is_grad_enabled() and not compiling:
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             results = _plain(samples, target, counts, nodes.to(samples.dtype), reach)
             return *plain_gradients(results, grads, samples, target), None, None, None, None
         slopes, on_target = [], torch.zeros_like(target)
-        for rows in _parts(samples, len(nodes)):
+        everything = [slice(None)] if ctx.kept else _parts(samples, len(nodes))
+        for rows in everything:
             x, count = samples[rows], _of(counts, rows)
             flat, waves = x.flatten(0, 1), None
-            if compiling or empirical.has_kernels(samples):
-                sums = compute_sums(flat, nodes, ctx.step)
+            if ctx.kept is not None:
+                waves, real, imaginary = ctx.kept
             else:
-                waves = Waves(flat, nodes, ctx.step)
-                sums = waves.sums()
-            real, imaginary = _centered(sums, x, target, count)
+                waves = None if _elsewhere(samples) else Waves(flat, nodes, ctx.step)
+                sums = compute_sums(flat, nodes, ctx.step) if waves is None else waves.sums()
+                real, imaginary = _centered(sums, x, target, count)
             at_real = on_real[rows, None].expand_as(real)
             at_imaginary = on_imaginary[rows, None].expand_as(real)
             if reach is not None:
@@ -117,6 +123,11 @@ class _PairSums(torch.autograd.Function):
             slopes.append(slope.view_as(x))
         slope = slopes[0] if len(slopes) == 1 else torch.cat(slopes)
         return slope, on_target if ctx.needs_input_grad[1] else None, None, None, None, None
+
+
+def _elsewhere(samples: Tensor) -> bool:
+    """Return whether the compiler or the Triton kernels make the waves."""
+    return torch.compiler.is_compiling() or empirical.has_kernels(samples)
 
 
 def _parts(samples: Tensor, nodes: int) -> list[slice]:
