@@ -41,9 +41,7 @@ def plain(prior: LevyRegularizer) -> Loss:
         field = field @ random_rotation(channels, field.dtype, field.device, None)
         for first, term in enumerate(comparisons):
             x = increments(field[..., first :: len(comparisons)], term.stencil).flatten(1)
-            nodes, weights, target = (
-                term.get_buffer(name).to(x) for name in ("nodes", "weights", "target")
-            )
+            nodes, weights, target = term.tables.on(x.device, x.dtype)
             angle = x[..., None] * nodes
             gap = (angle.cos().mean(1) - target) ** 2 + angle.sin().mean(1) ** 2
             terms.append(2 * (gap * weights).sum(-1).mean())

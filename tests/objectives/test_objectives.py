@@ -225,6 +225,8 @@ def test_errors_name_invalid_input():
     term = LevyRegularizer(LAW)
     with pytest.raises(ValueError, match="grid of at least"):
         term(torch.randn(2, 1, 1, 4))
+    with pytest.raises(ValueError, match=r"looks like features \(B, C, H, W\)"):
+        term(torch.randn(2, 192, 14, 14))
     with pytest.raises(ValueError, match="at least 2 channels, one per stencil, got 1"):
         term(torch.randn(2, 5, 5, 1))
     with pytest.raises(ValueError, match="for a stencil of 2 axes"):

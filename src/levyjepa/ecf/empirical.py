@@ -17,8 +17,9 @@ of keeping them, and is the transpose. Four ways of running:
 - plain PyTorch, as the formula reads: for gradients of gradients, `torch.func` and forward-mode
   differentiation, where memory does grow with the frequencies.
 
-Waves are multiplied as unit complex numbers, whose rounding errors grow by one unit a step (the
-Chebyshev recurrence's grow as k^2 where hx is small, and increments of images are small).
+Waves are multiplied as unit complex numbers, by doubling in eager mode. Rounding errors grow
+by one unit a product (the Chebyshev recurrence's grow as k^2 where hx is small, and increments of
+images are small).
 """
 
 import importlib.util

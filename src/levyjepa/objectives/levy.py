@@ -264,6 +264,12 @@ class LevyRegularizer(nn.Module):
         """
         if checks.floating("field", field).ndim < 3:
             raise ValueError(f"`field` must be (B, *grid, C), got shape {tuple(field.shape)}.")
+        _, first, *rest = field.shape
+        if len(rest) == 2 and rest[0] == rest[1] and first >= 8 * rest[0]:
+            raise ValueError(
+                f"`field` must be (B, h, w, C), channels last; {tuple(field.shape)} looks like "
+                "features (B, C, H, W): pass field.movedim(1, -1)."
+            )
         if mask is not None:
             mask = checks.mask("mask", mask, field)
             if self.calibrated:
