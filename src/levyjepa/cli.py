@@ -384,7 +384,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             if not debug:
                 warnings.simplefilter("ignore")  # Lightning's hints say nothing new here
-                warnings.filterwarnings("default", module="levyjepa")
+                warnings.filterwarnings("default", module="levyjepa.objectives")
             return COMMANDS[options.command].run(options)
     except KeyboardInterrupt as interruption:
         text = str(interruption) or "Interrupted."

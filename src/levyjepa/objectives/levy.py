@@ -374,7 +374,7 @@ class LevyRegularizer(nn.Module):
         for n, text in enumerate(texts):
             if counts[n] and n not in self._warned:
                 self._warned.add(n)
-                warnings.warn(text, PriorWarning, stacklevel=2)
+                warnings.warn(text, PriorWarning, stacklevel=1)
 
     def _rotated(
         self, field: Tensor, rotation: Tensor | None, generator: torch.Generator | None
