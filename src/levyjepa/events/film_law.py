@@ -69,7 +69,7 @@ class FilmLaw:
             directions = torch.randn(self.due, DIM, generator=generator, dtype=torch.float64)
             directions /= directions.norm(dim=1, keepdim=True)
             film = torch.from_numpy(self.lengths)[:, None] * directions
-            with contextlib.suppress(ValueError):  # no such law has a density: the last one stays
-                with catch_warnings(action="ignore"):  # still frames hold exact zeros
-                    self._law = fit(torch.cat([stated, film]), STATED).law
+            # No such law may have a density: the last one stays. Still frames hold exact zeros.
+            with contextlib.suppress(ValueError), catch_warnings(action="ignore"):
+                self._law = fit(torch.cat([stated, film]), STATED).law
         return self._law
