@@ -1,9 +1,6 @@
 """The Lévy prior: the increments of a field should follow a law."""
 
-import math
-import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,12 +29,9 @@ from levyjepa.objectives.directions import random_directions, random_rotation
 from levyjepa.objectives.ranks import Group
 from levyjepa.objectives.scale import SCALES, deviations, kind, root_mean_square, units
 from levyjepa.objectives.stencil_term import CELLS, POOLS, StencilTerm
+from levyjepa.objectives.watch import Watch
 
 STENCILS = (box(2), diamond())
-
-
-class PriorWarning(UserWarning):
-    """The prior can't act on a field: it is out of the law's range, or a mask leaves nothing."""
 
 
 class LevyRegularizer(nn.Module):
@@ -172,7 +166,7 @@ class LevyRegularizer(nn.Module):
             for law in laws
         )
         self._units = self._fixed_units(laws)
-        self._calls, self._problems, self._warned = 0, {}, set()
+        self.watch = Watch(repr(self.law), scale == "fixed")
 
     def _laws(self) -> list[Law]:
         return list(self.law.laws) if self.independent else [self.law]  # pyright: ignore
@@ -191,7 +185,7 @@ class LevyRegularizer(nn.Module):
                 f"got {self.law!r}."
             ) from error
         if self.scale == "free":
-            return [variance**0.5 for _ in self.stencils for variance in variances]
+            return [1.0] * len(self.terms)
         by_law = [units(self.stencils, variance) for variance in variances]
         return [by_law[n][at] for at in range(len(self.stencils)) for n in range(len(laws))]
 
@@ -309,7 +303,7 @@ class LevyRegularizer(nn.Module):
             loss, number = term(values, grid, laws[n % len(laws)], whole[n])
             losses.append(loss)
             samples.append(number)
-        self._record(moves, samples)
+        self.watch.see(moves, [term.rule for term in parts], samples)
         return torch.stack(losses).mean()
 
     def _scales(
@@ -318,63 +312,24 @@ class LevyRegularizer(nn.Module):
         """Return what the increments of each term are divided by; None for 1."""
         if self.scale != "free":
             return [None if unit == 1 else unit for unit in self._units]
-        count = len(self._laws())
+        laws = self._laws()
+        count = len(laws)
         kinds = [(kind(t.stencil), n % count) for n, t in enumerate(self.terms)]  # pyright: ignore
         squares = {}
         for key in dict.fromkeys(kinds):
             own = [n for n, other in enumerate(kinds) if other == key]
             terms = [(moves[n], whole[n], self.terms[n].stencil) for n in own]
             squares[key] = root_mean_square(terms, self.group)  # pyright: ignore
-        return [squares[key] / unit for key, unit in zip(kinds, self._units, strict=True)]
-
-    def _record(self, moves: Sequence[Tensor], samples: Sequence[Tensor | None]) -> None:
-        """Count calls without a cell, and fields that frequencies can't see, on the device."""
-        device = moves[0].device
-        if torch.compiler.is_compiling() or device.type == "meta":
-            return
-        self._calls += 1
-        absent = [(number == 0).any() for number in samples if number is not None]
-        rare = self.scale == "fixed" and self._calls & (self._calls - 1) == 0  # calls 1, 2, 4, ...
-        if not absent and not rare:
-            return
-        problems = torch.zeros(3, device=device)
-        if absent:
-            problems[0] = torch.stack(absent).any()
-        if rare:
-            sizes = [self._size(x, t) for x, t in zip(moves, self.terms, strict=True)]
-            problems[1:] = torch.stack(sizes).any(0)
-        self._problems[str(device)] = problems + self._problems.get(str(device), 0)
-        if device.type == "cpu":
-            self.check()
-
-    def _size(self, values: Tensor, term: Any) -> Tensor:
-        """Return whether most increments alias, and whether all are too small to see."""
-        nodes = term.rule.nodes
-        limit = math.pi / (term.rule.step or float(nodes.diff().max()))
-        x = values.detach().abs()
-        return torch.stack([(x > limit).float().mean() > 0.5, x.max() < 0.1 / term.rule.last])
+        laws = [laws[n] for _, n in kinds]
+        return [squares[k] / law.variance() ** 0.5 for k, law in zip(kinds, laws, strict=True)]
 
     def check(self) -> None:
-        """Warn once of masks that leave no cell, and of fields out of the range of the law.
+        """Warn of masks that leave no cell, and of fields out of the range of the law, once each.
 
         Every call on a CPU does this. On other devices calls only count, and reading the counts
         waits for the device.
         """
-        law, counts = self.law, [0.0] * 3
-        for values in self._problems.values():
-            counts = [a + b for a, b in zip(counts, values.tolist(), strict=True)]
-        self._problems.clear()
-        texts = (
-            "`mask` leaves no pair of whole cells of a stencil in any image; its term is 0.",
-            f"Most increments of the field are too large for the frequencies of {law!r}, so the "
-            "loss can't pull them back. Use scale='tokens' or levyjepa.fit_scale.",
-            f"All increments of the field are too small for the frequencies of {law!r}: it is "
-            "constant, or its scale is not the law's. Use scale='tokens' or levyjepa.fit_scale.",
-        )
-        for n, text in enumerate(texts):
-            if counts[n] and n not in self._warned:
-                self._warned.add(n)
-                warnings.warn(text, PriorWarning, stacklevel=1)
+        self.watch.report()
 
     def _rotated(
         self, field: Tensor, rotation: Tensor | None, generator: torch.Generator | None
