@@ -44,9 +44,11 @@ class LevyRegularizer(nn.Module):
 
     D is a mean over pairs of increments. A pair of independent increments of the law adds 0 on
     average, but pairs that share volume or a position add the noise floor, which depends on the
-    grid and the mask. `unbiased` leaves these pairs out. Samples of the law then score 0 on average
-    on every grid and under every mask, and the same departure from the law has the same mean score.
-    A score can be negative.
+    grid and the mask. `unbiased` leaves these pairs out. Increments that are samples of the law
+    then score 0 on average on every grid and under every mask, and the same departure from the law
+    has the same mean score. A score can be negative. A field of `sample_sheet` follows the law for
+    its own stencil alone. Moving sums over 2 x 2 independent samples of the law over a quarter of
+    the volume follow it for `box(2)` and `diamond()`.
 
     The law has units. `scale` chooses them:
 
@@ -258,6 +260,12 @@ class LevyRegularizer(nn.Module):
         """
         if checks.floating("field", field).ndim < 3:
             raise ValueError(f"`field` must be (B, *grid, C), got shape {tuple(field.shape)}.")
+        ndim = 1 if self.takes_increments else self.stencils[0].ndim
+        if field.ndim == 3 and ndim == 2:
+            raise ValueError(
+                f"`field` must be (B, *, *, C) for a stencil of 2 axes, got shape "
+                f"{tuple(field.shape)}; levyjepa.tokens_to_grid puts tokens (B, N, C) on a grid."
+            )
         _, first, *rest = field.shape
         if len(rest) == 2 and rest[0] == rest[1] and first >= 8 * rest[0]:
             raise ValueError(

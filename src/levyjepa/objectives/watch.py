@@ -26,8 +26,9 @@ class Watch:
         self.units, self.calls = units, 0
         self.counts: dict[str, Tensor] = {}
         self.texts = [
-            "`mask` leaves no pair of whole cells of a stencil in any image; its term is 0.",
-            f"Most increments of the field are too large for the frequencies of {law}, so the "
+            "`mask` leaves no pair of whole cells of a stencil in any image; its term is 0. Keep "
+            "more patches, or blocks.",
+            f"Many increments of the field are too large for the frequencies of {law}, so the "
             "loss can't pull them back. Use scale='tokens' or levyjepa.fit_scale.",
             f"All increments of the field are too small for the frequencies of {law}: it is "
             "constant, or its scale is not the law's. Use scale='tokens' or levyjepa.fit_scale.",
@@ -77,7 +78,7 @@ class Watch:
 
 
 def _out_of_range(increments: Tensor, rule: Quadrature) -> Tensor:
-    """Return whether most increments alias, and whether all are too small to see: (2,)."""
+    """Return whether a quarter of increments alias, and whether all are too small to see: (2,)."""
     limit = math.pi / (rule.step or float(rule.nodes.diff().max()))
     x = increments.detach().abs()
-    return torch.stack([(x > limit).float().mean() > 0.5, x.max() < 0.1 / rule.last])
+    return torch.stack([(x > limit).float().mean() > 0.25, x.max() < 0.1 / rule.last])
