@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint paper paper-cost clean
+.PHONY: demo test recipes lint paper paper-cost clean
 
 .venv/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -21,7 +21,11 @@ lint: .venv/.ready
 	$(BIN)/lint-imports
 
 test: lint  ## lint, types, import order, doctests and tests, on two processes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/recipes
+
+recipes: .venv/.ready  ## the prior in lightly, stable-pretraining, transformers, accelerate, Lightning, DDP, FSDP2
+	$(BIN)/python -m pip install --quiet --editable '.[dev,recipes]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/recipes
 
 # Debian: apt-get install latexmk texlive-latex-recommended texlive-fonts-recommended lmodern
 paper: .venv/.ready  ## figures and numbers from the library, then docs/paper/levyjepa.pdf

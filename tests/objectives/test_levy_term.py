@@ -47,7 +47,7 @@ def test_the_term_is_the_loss_of_the_projected_tokens(name):
     wrapped(inputs)
     tokens = nn.functional.layer_norm(wrapped.field, (48,)) @ term.projection.weight.T
     kind = VideoRegularizer if wrapped.field.ndim == 5 else LevyRegularizer
-    want = kind(LAW)(tokens, generator=generator())
+    want = kind(LAW, scale="tokens")(tokens, generator=generator())
     loss = term(generator=generator())
     torch.testing.assert_close(loss, want)
     loss.backward()
@@ -329,7 +329,7 @@ def test_masks():
     wrapped(inputs)
     mask = torch.rand(2, 4, 4, generator=generator()) > 0.1
     field = nn.functional.layer_norm(wrapped.field, (48,))
-    want = LevyRegularizer(LAW)(field, generator=generator(), mask=mask)
+    want = LevyRegularizer(LAW, scale="tokens")(field, generator=generator(), mask=mask)
     torch.testing.assert_close(term(mask=mask, generator=generator()), want)
     wrapped(inputs)
     with pytest.raises(ValueError, match=r"`mask` must be \(2, 4, 4\)"):
@@ -344,7 +344,7 @@ def test_masked_encoders():
     wrapped = PatchTokens(model.train())
     wrapped(inputs)
     field = nn.functional.layer_norm(wrapped.field, (48,))
-    want = LevyRegularizer(LAW)(field, generator=generator(), mask=wrapped.mask)
+    want = LevyRegularizer(LAW, scale="tokens")(field, generator=generator(), mask=wrapped.mask)
     torch.testing.assert_close(term(generator=generator()), want)
 
 

@@ -113,7 +113,7 @@ def on_a_rank(rank, shares, folder):
 
 
 @pytest.mark.parametrize("world", SHARES)
-@pytest.mark.filterwarnings("ignore:`mask` leaves no pair")
+@pytest.mark.filterwarnings("ignore:`field` and `mask` leave no pair")
 def test_ranks_are_one_joint_batch(world, tmp_path):
     shares = SHARES[world]
     mp.spawn(on_a_rank, (shares, tmp_path), world)

@@ -65,7 +65,9 @@ def step(rank: int, ranks: int, how: str, out: Path) -> None:
             grads[name] = grad.full_tensor() if hasattr(grad, "full_tensor") else grad
     torch.save({"grads": grads, "term": value.detach()}, out / f"{how}-{ranks}-{rank}.pt")
     if ranks > 1:
+        dist.barrier()
         dist.destroy_process_group()
+        os._exit(0)  # gloo's threads can abort Python's normal exit
 
 
 if __name__ == "__main__":

@@ -179,7 +179,7 @@ class LevyRegularizer(nn.Module):
         if self.scale == "fixed" or (self.scale == "tokens" and len(kinds) == 1):
             return [1.0] * len(self.terms)
         try:
-            variances = [float(law.variance()) for law in laws]
+            variances = [float(torch.as_tensor(law.variance()).detach()) for law in laws]
         except ValueError as error:
             need = "several kinds of stencils" if self.scale == "tokens" else ""
             raise ValueError(
