@@ -26,8 +26,8 @@ class Watch:
         self.units, self.calls = units, 0
         self.counts: dict[str, Tensor] = {}
         self.texts = [
-            "`field` and `mask` leave no pair of whole cells of a stencil in any image; its term is "
-            "0. Use a larger grid or a smaller stencil, or keep more patches, in blocks.",
+            "`field` and `mask` leave no pair of whole cells of a stencil in any image: its term "
+            "is 0. Use a larger grid or a smaller stencil, or keep more patches, in blocks.",
             f"Many increments of the field are too large for the frequencies of {law}, so the "
             "loss can't pull them back. Use scale='tokens' or levyjepa.fit_scale.",
             f"All increments of the field are too small for the frequencies of {law}: it is "
