@@ -156,8 +156,13 @@ def main() -> None:
         axes[3, 2 * column].tick_params(labelsize=8)
         axes[3, 2 * column].axhline(0, color="black", lw=0.5)
         print(f"\n{title}, a quarter of the tokens kept: law {law:.3f}, white noise {noise:.3f}")
+    notes = {
+        1: "With the floor, a loss\nprefers noise to the law.",
+        3: "Without it, the law\nscores 0 on average.",
+    }
     for column in (1, 3, 4):
         axes[3, column].axis("off")
+        axes[3, column].text(0.02, 0.5, notes.get(column, ""), fontsize=9, va="center")
     axes[3, 0].set_ylabel("loss, a quarter\nof the tokens kept", fontsize=9)
     figure.savefig(Path(__file__).parents[1] / "docs" / "scales.png", dpi=110)
 

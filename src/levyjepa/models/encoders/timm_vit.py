@@ -53,8 +53,8 @@ class ViTEncoder(PooledEncoder):
             )
         except (TypeError, AssertionError) as error:
             raise ValueError(
-                f"{name!r} is no ViT of timm that takes any image size and these settings, "
-                f"{overrides}: {error}"
+                f"`name` must be a ViT that takes any image size and these settings: "
+                f"{name!r} refuses {overrides}: {error}"
             ) from error
         except Exception as error:  # what fetching raises has no common kind
             if not pretrained:
