@@ -282,11 +282,15 @@ def test_modules_built_on_the_meta_device_have_their_tables():
     z, field = torch.randn(2, 30, 4), torch.randn(2, 6, 6, 4)
     with torch.device("meta"):
         built = SIGReg(9), LevyRegularizer(RARE), LevyRegularizer("Brownian(0.5)", "box(2)")
+        learned = LevyRegularizer(OFTEN, learnable=True, scale="tokens")
     directions = torch.nn.functional.normalize(torch.randn(4, 9), dim=0)
     sigreg, levy, text = (module.to_empty(device="cpu") for module in built)
     assert sigreg(z, directions) == SIGReg(9)(z, directions) > 0
     assert levy(field, EYE) == LevyRegularizer(RARE)(field, EYE) > 0
     assert text(field, EYE) == LevyRegularizer(Brownian(0.5), box(2))(field, EYE)
+    saved = LevyRegularizer(OFTEN, learnable=True, scale="tokens")
+    learned.to_empty(device="cpu").load_state_dict(saved.state_dict())
+    assert learned(field, EYE) == saved(field, EYE)
 
 
 def test_increments_given_directly():

@@ -1,6 +1,7 @@
 """The Lévy prior: the increments of a field should follow a law."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -151,12 +152,13 @@ class LevyRegularizer(nn.Module):
         elif learnable:
             self.law = Pinned(law)  # pyright: ignore
         rule_of = default_rule if quadrature is None else checks.function("quadrature", quadrature)
-        laws = self._laws()
+        starts: list[Any] = list(law.laws) if self.independent else [law]  # pyright: ignore
+        laws = list(zip(starts, self._laws(), strict=True))
         self.terms = nn.ModuleList(
             StencilTerm(
                 law,
                 stencil,
-                rule_of(law, stencil.volume),
+                rule_of(start, stencil.volume),  # `law` may be on the meta device
                 cells,
                 pool,
                 self.unbiased,
@@ -165,9 +167,9 @@ class LevyRegularizer(nn.Module):
                 process_group,
             )
             for stencil in self.stencils
-            for law in laws
+            for start, law in laws
         )
-        self._units = self._fixed_units(laws)
+        self._units = self._fixed_units(starts)
         self.watch = Watch(repr(self.law), scale == "fixed")
 
     def _laws(self) -> list[Law]:
@@ -179,7 +181,7 @@ class LevyRegularizer(nn.Module):
         if self.scale == "fixed" or (self.scale == "tokens" and len(kinds) == 1):
             return [1.0] * len(self.terms)
         try:
-            variances = [float(torch.as_tensor(law.variance()).detach()) for law in laws]
+            variances = [_number(law.variance()) for law in laws]
         except ValueError as error:
             need = "several kinds of stencils" if self.scale == "tokens" else ""
             raise ValueError(
@@ -372,6 +374,10 @@ class LevyRegularizer(nn.Module):
 def default_rule(law: Law, volume: float) -> Quadrature:
     """Return 64 equispaced nodes on the range of the law."""
     return equispaced(law, volume=volume)
+
+
+def _number(value: float | Tensor) -> float:
+    return value.item() if isinstance(value, Tensor) else float(value)
 
 
 def _limited(field: Tensor) -> Tensor:
