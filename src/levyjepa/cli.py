@@ -130,7 +130,7 @@ def experiment(options: Namespace) -> int:
 @command(
     "Evaluate a run or any ViT with frozen features, on a run's own data or on other data. "
     "Scores of a finished run's own data go to evaluation.json, others to evaluation-NAME.json. "
-    "A model that is no run needs data, and gets a folder: run_dir (runs/MODEL).",
+    "A model other than a run needs data, and gets a folder: run_dir (runs/MODEL).",
     "levyjepa evaluate runs/first --task linear_probe --task knn",
     MODEL,
     PRETRAINED,

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from levyjepa.ecf import equispaced
+from levyjepa.ecf.pairs import pair_sums
 from levyjepa.lattice import box, diamond, increments, line, sample_sheet
 from levyjepa.laws import ALL_LAWS, Brownian, CompoundPoisson, LaplaceJumps, Stable
 from levyjepa.objectives import LevyRegularizer, SIGReg, VideoRegularizer
@@ -303,3 +304,15 @@ def test_increments_given_directly():
     mask[:, 5:] = False
     cut = direct(field[:, :6].diff(dim=1), EYE).item()
     assert direct(field.diff(dim=1), EYE, mask=mask).item() == pytest.approx(cut)
+
+
+@pytest.mark.parametrize("count", [200, 4000])
+def test_a_backward_pass_under_autocast_keeps_its_precision(count):
+    x = torch.randn(8, 6, count, generator=generator(), requires_grad=True)
+    rule = equispaced(RARE)
+    target = RARE.characteristic_function(rule.nodes)
+    total = torch.stack(pair_sums(x, None, target, rule.nodes, rule.step, 0)).sum()
+    (want,) = torch.autograd.grad(total, x, retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        (grad,) = torch.autograd.grad(total, x)
+    assert torch.equal(grad, want)

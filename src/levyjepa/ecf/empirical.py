@@ -126,19 +126,18 @@ def compute_sums(
         from levyjepa.ecf import kernels
 
         return kernels.sums(samples, nodes, step is not None, weights)
-    with torch.autocast(samples.device.type, enabled=False):
-        if torch.compiler.is_compiling():
-            sums: Any = _sums if step is None else _fused_sums
-            return sums(samples, nodes, step, weights)
-        real = samples.new_zeros(len(samples), len(nodes))
-        imaginary = torch.zeros_like(real)
-        for rows, tile in _tiles(samples):
-            share = None if weights is None else weights[tile]
-            waves = Waves(samples[tile], nodes, step)
-            more_real, more_imaginary = waves.sums(share)
-            real[rows] += more_real
-            imaginary[rows] += more_imaginary
-        return real, imaginary
+    if torch.compiler.is_compiling():
+        sums: Any = _sums if step is None else _fused_sums
+        return sums(samples, nodes, step, weights)
+    real = samples.new_zeros(len(samples), len(nodes))
+    imaginary = torch.zeros_like(real)
+    for rows, tile in _tiles(samples):
+        share = None if weights is None else weights[tile]
+        waves = Waves(samples[tile], nodes, step)
+        more_real, more_imaginary = waves.sums(share)
+        real[rows] += more_real
+        imaginary[rows] += more_imaginary
+    return real, imaginary
 
 
 def compute_slopes(
@@ -154,18 +153,15 @@ def compute_slopes(
         from levyjepa.ecf import kernels
 
         return kernels.slopes(samples, nodes, step is not None, weights, on_real, on_imaginary)
-    with torch.autocast(samples.device.type, enabled=False):
-        # d/dx of Re: -u sin(ux); of Im: u cos(ux).
-        on_cos, on_sin = on_imaginary * nodes, -on_real * nodes
-        if torch.compiler.is_compiling():
-            series: Any = _series if step is None else _fused_series
-            slopes = series(samples, on_cos, on_sin, nodes, step)
-        else:
-            slopes = torch.empty_like(samples)
-            for rows, tile in _tiles(samples):
-                waves = Waves(samples[tile], nodes, step)
-                slopes[tile] = waves.series(on_cos[rows], on_sin[rows])
-        return slopes if weights is None else slopes * weights
+    if torch.compiler.is_compiling():
+        series: Any = _series if step is None else _fused_series
+        slopes = series(samples, *_on_waves(nodes, on_real, on_imaginary), nodes, step)
+    else:
+        slopes = torch.empty_like(samples)
+        for rows, tile in _tiles(samples):
+            waves = Waves(samples[tile], nodes, step)
+            slopes[tile] = waves.slopes(on_real[rows], on_imaginary[rows])
+    return slopes if weights is None else slopes * weights
 
 
 class Waves:
@@ -182,15 +178,24 @@ class Waves:
         low, high = self.stacked
         if weights is not None:
             high = high * weights[:, None]
-        return _unfold(torch.bmm(high, low.transpose(1, 2)).flatten(1), len(self.nodes))
+        with torch.autocast(high.device.type, enabled=False):
+            sums = torch.bmm(high, low.transpose(1, 2)).flatten(1)
+        return _unfold(sums, len(self.nodes))
 
-    def series(self, on_cos: Tensor, on_sin: Tensor) -> Tensor:
-        """Return the sum over frequencies of on_cos cos(ux) + on_sin sin(ux), (B, N)."""
+    def slopes(self, on_real: Tensor, on_imaginary: Tensor) -> Tensor:
+        """Return the gradient (B, N) of the sums, given those of its two results (B, K)."""
+        on_cos, on_sin = _on_waves(self.nodes, on_real, on_imaginary)
         if self.stacked is None:
             return _series(self.samples, on_cos, on_sin, self.nodes, None)
         low, high = self.stacked
         table = _fold(on_cos, on_sin).flatten(3).flatten(1, 2)
-        return torch.bmm(table, low).mul_(high).sum(1)
+        with torch.autocast(high.device.type, enabled=False):
+            return torch.bmm(table, low).mul_(high).sum(1)
+
+
+def _on_waves(nodes: Tensor, on_real: Tensor, on_imaginary: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the factors of cos(ux) and sin(ux): d/dx of Re is -u sin(ux), of Im u cos(ux)."""
+    return on_imaginary * nodes, -on_real * nodes
 
 
 def _tiles(samples: Tensor) -> Iterator[tuple[slice, tuple[slice, slice]]]:

@@ -119,7 +119,7 @@ class _PairSums(torch.autograd.Function):
             if waves is None:
                 slope = compute_slopes(flat, nodes, ctx.step, at_real, at_imaginary)
             else:
-                slope = waves.series(at_imaginary * nodes, -at_real * nodes)
+                slope = waves.slopes(at_real, at_imaginary)
             slopes.append(slope.view_as(x))
         slope = slopes[0] if len(slopes) == 1 else torch.cat(slopes)
         return slope, on_target if ctx.needs_input_grad[1] else None, None, None, None, None

@@ -50,7 +50,7 @@ class Trained:
     mean: tuple[float, ...]  # of the training data's pixels in [0, 1], for each channel
     std: tuple[float, ...]
     laws: dict[str, tuple[Stencil, Law]]  # stencils with the laws of their increments, by name
-    origin: Origin | None = None  # of a model that is no run
+    origin: Origin | None = None  # of a model other than a run
 
     @property
     def encoder(self) -> Any:
@@ -130,15 +130,15 @@ def load(
 ) -> Trained:
     """Load a frozen encoder, of a run or anybody's.
 
-    A model that is no run gives the embedding by its class token where it pools so itself, else by
-    the mean of its patch tokens. `Trained.origin` says what was found and assumed.
+    The embedding of a model other than a run is its class token if it pools by that, else the mean
+    of its patch tokens. `Trained.origin` says where the weights are from and what was assumed.
 
     Args:
         model: A run folder, whose last checkpoint is taken, or a checkpoint; a file with a state
             dict of a ViT of timm, also within a model of lightly or another framework; a folder
             that `save_pretrained` of transformers wrote, or a hub id, "OWNER/MODEL"; a ViT of timm
             or a registered encoder by name.
-        settings: Words as on the command line: of `data`; of a model that is no run also of
+        settings: Words as on the command line: of `data`; of a model other than a run also of
             `model`. Its image size is its own unless "data.image_size=N" is among them.
         pretrained: Fetch the weights of a ViT of timm; they are random otherwise.
         encoder: A module of the architecture that was trained, where `levyjepa.train` was called
@@ -185,10 +185,10 @@ def load(
 
 
 def _load_other(model: str, settings: Sequence[str], pretrained: bool) -> Trained:
-    """Load a model that is no run."""
+    """Load a model other than a run."""
     for key in (word.partition("=")[0] for word in settings):
         if key == "model" or key.split(".")[0] not in ("data", "model", "seed", "run_dir"):
-            raise ConfigError(f"`{key}` has no effect on a model that is no run.")
+            raise ConfigError(f"`{key}` has no effect on a model other than a run.")
     words = [f"model.weights={model}", "model.patch_projection=none", "objective.gamma=0"]
     if model not in ENCODERS.names():
         words += ["model.pooling=own", "model.embedding_dim=null", "model.drop_path=0"]
@@ -271,10 +271,10 @@ def model_name(model: str | Path) -> str:
 
 
 def require_data(model: str | Path, words: Sequence[str]) -> None:
-    """Raise ConfigError where words name no data; a model that is no run has none of its own."""
+    """Raise ConfigError where words name no data; a model other than a run has none of its own."""
     if not {"data", "data.source"} & {word.partition("=")[0] for word in words}:
         raise ConfigError(
-            f"`data` must be given, as {model} is no run with data of its own: "
+            f"`data` must be given, as {model} is not a run with data of its own: "
             "data=cifar10 data.path=FOLDER."
         )
 

@@ -156,7 +156,7 @@ def evaluate_run(
     """Evaluate a run or any other model, on its own data or on other data.
 
     The scores of a finished run's own data replace those in `evaluation.json`; with `tasks`, only
-    those of these tasks. Other data goes to `evaluation-NAME.json`. A model that is no run gets a
+    those of these tasks. Other data goes to `evaluation-NAME.json`. A model other than a run gets a
     folder, `run_dir` or `runs/MODEL`, whose own data is the first that it is evaluated on.
 
     Args:
@@ -170,7 +170,7 @@ def evaluate_run(
         The evaluation and the file that holds it.
 
     Raises:
-        ValueError: No data for a model that is no run.
+        ValueError: No data for a model other than a run.
         RunFolderError: Its folder holds something else.
     """
     file = run_file(path)
